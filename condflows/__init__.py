@@ -1,0 +1,42 @@
+"""Conditional normalizing flows: every operation of a flow may read a context."""
+
+from condflows import affine, conditioners, testing
+from condflows.actnorm import ActNorm
+from condflows.affine import sigmoid_affine, soft_affine
+from condflows.bijector import Bijector
+from condflows.chain import Chain, Inverse
+from condflows.coupling import AffineCoupling
+from condflows.flow import Flow, PairedFlow
+from condflows.glow import glow_step, multiscale
+from condflows.images import bits_per_dim, dequantize
+from condflows.initialize import initialize
+from condflows.luconv import LUConv1x1
+from condflows.split import Split
+from condflows.squeeze import Squeeze
+from condflows.trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "Bijector",
+    "Chain",
+    "Flow",
+    "Inverse",
+    "LUConv1x1",
+    "PairedFlow",
+    "Split",
+    "Squeeze",
+    "Trace",
+    "affine",
+    "bits_per_dim",
+    "conditioners",
+    "dequantize",
+    "glow_step",
+    "initialize",
+    "multiscale",
+    "sigmoid_affine",
+    "soft_affine",
+    "testing",
+]

@@ -1,0 +1,94 @@
+"""Activation normalization, plain or predicted from a context."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from condflows.affine import AffineMap, soft_affine
+from condflows.bijector import Bijector, at_least_float32, check_inputs, require_context, sum_log_scale
+from condflows.trace import Context
+
+__all__ = ["ActNorm"]
+
+
+class ActNorm(Bijector):
+    r"""Per-channel affine map :math:`y = e^{a} (e^{\alpha} x + \beta) + b`.
+
+    :math:`a` (``log_scale``) and :math:`b` (``shift``) are parameters, set by :func:`condflows.initialize` so that
+    every channel of the output has mean 0 and standard deviation 1. Without a conditioner
+    :math:`\alpha = \beta = 0`. With one, they are its offsets: ``conditioner(context)`` is ``(batch, 2*C)``, or
+    ``(batch, 2*C, *spatial)`` for a map of its own at every position; the raw :math:`\alpha` come first, then the
+    raw :math:`\beta`, and ``affine`` bounds both.
+
+    Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant: the sum of :math:`a + \alpha` over
+    channels and positions. Paper: Glow (arXiv 1807.03039) section 3.1; Full-Glow (arXiv 2012.05846) equation (5).
+
+    Args:
+        num_channels: C.
+        conditioner: a module that maps the context to the offsets, or None.
+        affine: maps raw offsets to bounded ones; see :func:`condflows.affine.soft_affine`.
+
+    Raises:
+        ValueError: the inputs have another number of channels, the context is missing or of another batch size, or
+            the conditioner returns another shape.
+
+    >>> outputs, logabsdet = ActNorm(3)(torch.randn(2, 3, 8, 8))
+    >>> outputs.shape, logabsdet.shape
+    (torch.Size([2, 3, 8, 8]), torch.Size([2]))
+    """
+
+    def __init__(self, num_channels: int, conditioner: nn.Module | None = None, affine: AffineMap = soft_affine):
+        super().__init__()
+        self.num_channels = num_channels
+        self.conditioner = conditioner
+        self.affine = affine
+        self.log_scale = nn.Parameter(torch.zeros(num_channels))
+        self.shift = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self._log_scale_and_shift(inputs, context)
+        return inputs * log_scale.exp() + shift, sum_log_scale(log_scale, inputs)
+
+    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self._log_scale_and_shift(inputs, context)
+        return (inputs - shift) * (-log_scale).exp(), -sum_log_scale(log_scale, inputs)
+
+    def _log_scale_and_shift(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        check_inputs(inputs, "ActNorm", self.num_channels)
+        per_channel = (1, self.num_channels, *(1 for _ in inputs.shape[2:]))
+        log_scale, shift = self.log_scale.view(per_channel), self.shift.view(per_channel)
+        if self.conditioner is None:
+            return log_scale, shift
+        alpha, beta = self._offsets(self.conditioner, inputs, context)
+        return log_scale + alpha, shift + log_scale.exp() * beta
+
+    def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        require_context(context, inputs, "ActNorm")
+        raw = conditioner(context).to(inputs.dtype)
+        vector = (len(inputs), 2 * self.num_channels)
+        if raw.shape not in (vector, vector + inputs.shape[2:]):
+            raise ValueError(f"ActNorm expects its conditioner to return {vector} or {vector + tuple(inputs.shape[2:])}"
+                             f", got {tuple(raw.shape)}; give it num_outputs={vector[1]}")
+        if raw.ndim == 2:
+            raw = raw.view(*raw.shape, *(1 for _ in inputs.shape[2:]))
+        return self.affine(*raw.chunk(2, dim=1))
+
+    @torch.no_grad()
+    def initialize_from(self, inputs: Tensor, context: Context = None) -> None:
+        """Set scale and shift so that ``forward`` of this batch has mean 0 and standard deviation 1 per channel.
+
+        A channel that is constant in the batch has no scale to learn from: it is centred and keeps scale 1.
+        """
+        check_inputs(inputs, "ActNorm", self.num_channels)
+        values = inputs.to(torch.float64)
+        if self.conditioner is not None:
+            alpha, beta = self._offsets(self.conditioner, inputs, context)
+            values = values * alpha.to(torch.float64).exp() + beta
+        values = values.transpose(0, 1).flatten(1)
+        mean = values.mean(1)
+        std = values.std(1) if values.shape[1] > 1 else torch.zeros_like(mean)
+        std = torch.where(std > 1e-6 * values.abs().amax(1), std, 1)
+        self.log_scale.copy_(-std.log())
+        # From the rounded scale, so that the mean is exactly cancelled in the parameter's own precision.
+        self.shift.copy_(-mean * self.log_scale.to(at_least_float32(self.log_scale.dtype)).exp())

@@ -1,0 +1,101 @@
+"""The contract of every operation, and the checks and sums that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor
+
+from condflows.trace import Context, Trace, context_tensors
+
+__all__ = ["Bijector"]
+
+
+class Bijector(Transform):
+    """An invertible map with a tractable Jacobian determinant; an nflows ``Transform`` that may read a context.
+
+    ``forward(inputs, context=None) -> (outputs, logabsdet)`` maps data to noise, ``inverse`` noise to data.
+    Tensors are ``(batch, channels, *spatial)`` with 0 to 3 spatial dimensions. ``logabsdet``, of shape
+    ``(batch,)`` and in nats, is that of the direction that was called, per sample and in at least float32.
+    Every bijector takes a context, if only to ignore it. ``forward`` has no side effects.
+
+    Write your own by overriding both methods, then prove it with :func:`condflows.testing.check_bijector`.
+    """
+
+    parts: Sequence[Transform | None] | None = None
+    """The bijectors a composition routes its context to; None for a single operation."""
+
+    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """Map data to noise: ``(outputs, logabsdet)``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """Map noise to data: ``(outputs, logabsdet)``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define inverse")
+
+    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
+        """``forward`` and the record of its outputs: ``(outputs, logabsdet, trace)``."""
+        outputs, logabsdet = self(inputs, context)
+        return outputs, logabsdet, outputs
+
+    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
+        """``inverse`` and the record of its outputs: ``(outputs, logabsdet, trace)``."""
+        outputs, logabsdet = self.inverse(inputs, context)
+        return outputs, logabsdet, outputs
+
+
+def apply(
+    transform: Transform, inputs: Tensor, context: Context, inverse: bool, record: bool
+) -> tuple[Tensor, Tensor, Tensor | Trace]:
+    """Call one part of a composition, in either direction, ours or from nflows."""
+    if record and isinstance(transform, Bijector):
+        return (transform.inverse_with_trace if inverse else transform.forward_with_trace)(inputs, context)
+    outputs, logabsdet = transform.inverse(inputs, context) if inverse else transform(inputs, context)
+    return outputs, logabsdet, outputs
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which log-determinants, matrices and densities are computed."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
+    """The log-determinant ``(batch,)`` of scaling ``inputs`` by ``exp(log_scale)``, which broadcasts to them."""
+    repeats = inputs.shape[1:].numel() // max(1, log_scale.shape[1:].numel())
+    total = log_scale.flatten(1).sum(1, dtype=at_least_float32(log_scale.dtype))
+    return (total * repeats).expand(len(inputs))
+
+
+def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:
+    """Refuse what is not a floating-point ``(batch, num_channels, *spatial)`` tensor."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"{name} expects a tensor, got {type(inputs).__name__}; convert it with torch.as_tensor")
+    if not inputs.is_floating_point():
+        raise TypeError(f"{name} expects floating-point inputs, got {inputs.dtype}; "
+                        "turn integer images into densities with condflows.dequantize first")
+    if not 2 <= inputs.ndim <= 5:
+        raise ValueError(f"{name} expects (batch, channels, *spatial) with 0 to 3 spatial dimensions, "
+                         f"got shape {tuple(inputs.shape)}; add or merge dimensions")
+    if num_channels is not None and inputs.shape[1] != num_channels:
+        raise ValueError(f"{name} expects {num_channels} channels in dimension 1, got shape {tuple(inputs.shape)}; "
+                         f"build it with num_channels={inputs.shape[1]} or pass other inputs")
+
+
+def check_context(context: Context, inputs: Tensor, name: str) -> None:
+    """Refuse a context that no conditioner of one operation can use with these inputs."""
+    if isinstance(context, Trace):
+        raise ValueError(f"{name} is a single operation and expects one tensor as context, got {context!r}; "
+                         "pass a trace to the composition that it was recorded for")
+    for tensor in context_tensors(context):
+        if tensor.ndim == 0 or len(tensor) != len(inputs):
+            raise ValueError(f"{name} expects a context of batch size {len(inputs)} like its inputs, "
+                             f"got shape {tuple(tensor.shape)}; pass one context for each input")
+
+
+def require_context(context: Context, inputs: Tensor, name: str) -> None:
+    """As :func:`check_context`, where the operation cannot do without one."""
+    if context is None:
+        raise ValueError(f"{name} has a conditioner and expects a context, got None; pass context=...")
+    check_context(context, inputs, name)

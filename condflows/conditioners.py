@@ -1,0 +1,182 @@
+"""Nets that predict an operation's parameters from a context. All start at zero output.
+
+The convolutional ones first bound their context softly to +-10, so that one far outside of what was trained on gives
+no extreme answer: scale contexts to order 1. None holds a resolution in its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from condflows.affine import soft_bound
+from condflows.trace import Context, resize
+
+__all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner"]
+
+_CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOL: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+
+def _conv(spatial_dims: int, inputs: int, outputs: int, kernel: int) -> nn.Module:
+    if spatial_dims not in _CONV:
+        raise ValueError(f"a convolutional conditioner expects 1 to 3 spatial dimensions, got {spatial_dims}; "
+                         "use MLPConditioner for vectors")
+    return _CONV[spatial_dims](inputs, outputs, kernel, padding=kernel // 2)
+
+
+def _mlp(sizes: Sequence[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return layers[:-1]
+
+
+def _start_at_zero(net: nn.Sequential) -> nn.Sequential:
+    """The paper's section 4: the output layer's weights are 0, so the start is constant in the context."""
+    for parameter in net[-1].parameters():
+        nn.init.zeros_(parameter)
+    return net
+
+
+def _require(context: Context, name: str, channels: int) -> Tensor:
+    if not isinstance(context, Tensor) or context.ndim < 2 or context.shape[1] != channels:
+        came = f"shape {tuple(context.shape)}" if isinstance(context, Tensor) else type(context).__name__
+        raise ValueError(f"{name} expects a context tensor with {channels} channels in dimension 1, got {came}; "
+                         "pass such a context or build the conditioner for its channels")
+    return context
+
+
+class GlobalConditioner(nn.Module):
+    """Convolutions, pooling to a small grid and an MLP: one vector for each sample at any resolution.
+
+    The paper's net for conditional actnorm and 1x1 convolutions (section 5: three convolutions, four linear layers),
+    with the feature map averaged to a fixed grid where the published code flattens it at a fixed resolution.
+
+    Shapes: ``(batch, context_channels, *spatial)`` to ``(batch, num_outputs)``.
+
+    Args:
+        context_channels: of the context.
+        num_outputs: ``2*C`` for an actnorm of C channels, ``2*C*C + C`` for a 1x1 convolution.
+        spatial_dims: of the context, 1 to 3.
+        conv_channels: of the convolutions, the first 1x1 and the others 3x3.
+        grid: positions kept along each spatial dimension.
+        hidden: sizes of the MLP's hidden layers.
+    """
+
+    def __init__(
+        self,
+        context_channels: int,
+        num_outputs: int,
+        spatial_dims: int = 2,
+        conv_channels: Sequence[int] = (8, 8, 8),
+        grid: int = 4,
+        hidden: Sequence[int] = (32, 64, 48),
+    ):
+        super().__init__()
+        self.context_channels = context_channels
+        layers: list[nn.Module] = []
+        for i, (inputs, outputs) in enumerate(pairwise([context_channels, *conv_channels])):
+            layers += [_conv(spatial_dims, inputs, outputs, 3 if i else 1), nn.ReLU()]
+        layers += [_POOL[spatial_dims](grid), nn.Flatten()]
+        layers += _mlp([conv_channels[-1] * grid**spatial_dims, *hidden, num_outputs])
+        self.net = _start_at_zero(nn.Sequential(*layers))
+
+    def forward(self, context: Tensor) -> Tensor:
+        return self.net(soft_bound(_require(context, "GlobalConditioner", self.context_channels), 10))
+
+
+class CouplingConditioner(nn.Module):
+    """Convolutions for a coupling of ``num_channels`` channels in all: 3x3, 1x1, 3x3.
+
+    With ``context_channels`` the context is resized to the input, encoded by two 3x3 convolutions and concatenated
+    to the first part; without, any context is ignored. Paper: Full-Glow (arXiv 2012.05846) equation (8).
+
+    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, 2 * (C // 2), *spatial)``; the context is an image of any
+    size, or a vector.
+
+    Args:
+        num_channels: C of the coupling.
+        width: of the hidden layers.
+        context_channels: of the context, 0 for an unconditional coupling.
+        spatial_dims: 1 to 3.
+        context_width: of the encoder's hidden layer.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        width: int = 512,
+        context_channels: int = 0,
+        spatial_dims: int = 2,
+        context_width: int = 128,
+    ):
+        super().__init__()
+        self.context_channels = context_channels
+        inputs = num_channels - num_channels // 2
+        if context_channels:
+            self.encoder = nn.Sequential(
+                _conv(spatial_dims, context_channels, context_width, 3), nn.ReLU(),
+                _conv(spatial_dims, context_width, num_channels, 3), nn.ReLU(),
+            )
+            inputs += num_channels
+        self.net = _start_at_zero(nn.Sequential(
+            _conv(spatial_dims, inputs, width, 3), nn.ReLU(),
+            _conv(spatial_dims, width, width, 1), nn.ReLU(),
+            _conv(spatial_dims, width, 2 * (num_channels // 2), 3),
+        ))
+
+    def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
+        if self.context_channels:
+            context = soft_bound(_require(context, "CouplingConditioner", self.context_channels), 10)
+            inputs = torch.cat([inputs, self.encoder(resize(context, inputs)).to(inputs.dtype)], dim=1)
+        return self.net(inputs)
+
+
+class ConvConditioner(nn.Module):
+    """A single 3x3 convolution of the first part: the net of Glow's learned prior. Any context is ignored.
+
+    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, 2 * (C // 2), *spatial)``.
+    """
+
+    def __init__(self, num_channels: int, spatial_dims: int = 2):
+        super().__init__()
+        self.net = _start_at_zero(
+            nn.Sequential(_conv(spatial_dims, num_channels - num_channels // 2, 2 * (num_channels // 2), 3))
+        )
+
+    def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
+        return self.net(inputs)
+
+
+class MLPConditioner(nn.Module):
+    """A multilayer perceptron for vectors, with the context appended to its inputs.
+
+    Called with one vector it is a conditioner of actnorm or a 1x1 convolution (``num_inputs`` is the context's
+    size); called with two, that of a coupling.
+
+    Shapes: ``(batch, num_inputs)`` and ``(batch, context_features)`` to ``(batch, num_outputs)``.
+
+    Args:
+        num_inputs: size of the first vector; ``C - C // 2`` for a coupling.
+        num_outputs: ``2 * (C // 2)`` for a coupling, ``2*C`` for actnorm, ``2*C*C + C`` for a 1x1 convolution.
+        context_features: size of the second vector, 0 to ignore any context.
+        hidden: sizes of the hidden layers.
+    """
+
+    def __init__(
+        self, num_inputs: int, num_outputs: int, context_features: int = 0, hidden: Sequence[int] = (128, 128)
+    ):
+        super().__init__()
+        self.num_inputs = num_inputs
+        self.context_features = context_features
+        self.net = _start_at_zero(nn.Sequential(*_mlp([num_inputs + context_features, *hidden, num_outputs])))
+
+    def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
+        inputs = _require(inputs, "MLPConditioner", self.num_inputs)
+        if self.context_features:
+            inputs = torch.cat([inputs, _require(context, "MLPConditioner", self.context_features)], dim=1)
+        return self.net(inputs)

@@ -1,0 +1,234 @@
+"""Distributions: a flow on standard normal noise, and a pair of flows of which one conditions the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from nflows.distributions.base import Distribution
+from nflows.flows.base import Flow as NFlow
+from nflows.transforms.base import Transform
+from torch import Tensor, nn
+
+from condflows.bijector import Bijector, at_least_float32, check_inputs
+from condflows.squeeze import Squeeze
+from condflows.trace import Context, Trace, context_tensors, map_context
+
+__all__ = ["Flow", "PairedFlow"]
+
+
+class StandardNormal(Distribution):
+    """Independent standard normals in any shape, summed in at least float32."""
+
+    def _log_prob(self, inputs: Tensor, context: Context) -> Tensor:
+        energy = 0.5 * inputs.to(at_least_float32(inputs.dtype)).square().flatten(1).sum(1)
+        return -energy - 0.5 * math.log(2 * math.pi) * inputs.shape[1:].numel()
+
+
+class Flow(NFlow):
+    """The density of data that a bijector maps to standard normal noise; an ``nflows.flows.Flow``.
+
+    Args:
+        transform: maps data to noise; a condflows bijector or an nflows transform.
+        shape: of one input without the batch, None where a size is open: ``(3, 64, 64)``, ``(3, None, None)``.
+            Sampling fills open sizes from an image context (a trace or the first tensor that is an image); left out
+            altogether, the number of channels is read off the transform too.
+
+    >>> from condflows import ActNorm
+    >>> flow = Flow(ActNorm(2), shape=(2,))
+    >>> samples = flow.sample(5)
+    >>> samples.shape, flow.log_prob(samples).shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
+
+    def __init__(self, transform: Transform, shape: Sequence[int | None] | None = None):
+        super().__init__(transform, StandardNormal())
+        self.shape = None if shape is None else tuple(shape)
+
+    @property
+    def transform(self) -> Bijector:
+        """The map from data to noise; where it comes from nflows, with nflows' methods alone."""
+        return self._transform  # type: ignore[return-value]
+
+    def forward(self, inputs: Tensor, context: Context = None) -> Tensor:  # type: ignore[override]
+        """``log_prob``, so that wrappers for distributed training and compilation see it."""
+        return self.log_prob(inputs, context)
+
+    def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """Log-density ``(batch,)`` of the inputs given their contexts, in nats."""
+        self._check(inputs)
+        noise, logabsdet = self.transform(inputs, context)
+        return self._distribution.log_prob(noise) + logabsdet
+
+    def sample(  # type: ignore[override]
+        self,
+        num_samples: int,
+        context: Context = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Samples ``(num_samples, *shape)``, or ``(context_size, num_samples, *shape)`` with a context.
+
+        ``temperature`` multiplies the deviation of the noise; at 0 the result is deterministic. ``generator`` draws
+        the noise, on its own device.
+        """
+        return self._sample_with_logs(num_samples, context, temperature, generator)[0]
+
+    def sample_and_log_prob(  # type: ignore[override]
+        self,
+        num_samples: int,
+        context: Context = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``sample``, and the log-densities of the samples under the flow (at temperature 1), in nats."""
+        return self._sample_with_logs(num_samples, context, temperature, generator)
+
+    def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """The noise of the inputs, of the same shape."""
+        self._check(inputs)
+        return self.transform(inputs, context)[0]
+
+    def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
+        """The data of a noise, of the same shape."""
+        self._check(noise)
+        return self.transform.inverse(noise, context)[0]
+
+    def _check(self, inputs: Tensor) -> None:
+        check_inputs(inputs, "Flow")
+        if self.shape is not None and (
+            len(self.shape) != inputs.ndim - 1
+            or any(size not in (None, got) for size, got in zip(self.shape, inputs.shape[1:], strict=True))
+        ):
+            raise ValueError(f"Flow expects inputs of shape (batch, {', '.join(map(str, self.shape))}), "
+                             f"got {tuple(inputs.shape)}; resize them or build the flow with another shape")
+
+    def _sample_with_logs(
+        self, num_samples: int, context: Context, temperature: float, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(f"expected a positive number of samples, got {num_samples!r}")
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise ValueError(f"expected a finite temperature of at least 0, got {temperature}")
+        tensors = context_tensors(context)
+        batch = (len(tensors[0]), num_samples) if tensors else (num_samples,)
+        like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
+        device = generator.device if generator is not None else like.device
+        noise = torch.randn(math.prod(batch), *self._noise_shape(context), generator=generator, device=device,
+                            dtype=like.dtype)
+        noise = temperature * noise.to(like.device)
+        repeated = map_context(lambda tensor: tensor.repeat_interleave(num_samples, 0), context)
+        samples, logabsdet = self.transform.inverse(noise, repeated)
+        log_prob = self._distribution.log_prob(noise) - logabsdet
+        return samples.unflatten(0, batch), log_prob.unflatten(0, batch)
+
+    def _noise_shape(self, context: Context) -> tuple[int, ...]:
+        shape = self.shape
+        if shape is not None and None not in shape:
+            return shape  # type: ignore[return-value]
+        tensors = context_tensors(context)
+        # The last output of a trace has the size of the data; of other contexts the first image counts.
+        images = [tensor for tensor in (tensors[-1:] if isinstance(context, Trace) else tensors) if tensor.ndim > 2]
+        if not images:
+            raise ValueError(f"Flow has the open shape {shape} and expects an image context to take the size from; "
+                             "build it with Flow(transform, shape=...)")
+        size = images[0].shape[2:]
+        if shape is None:
+            return _num_channels(self.transform, len(size)), *size
+        if len(shape) != 1 + len(size) or shape[0] is None:
+            raise ValueError(f"Flow has shape {shape} and got an image context of shape {tuple(images[0].shape)}; "
+                             "their spatial dimensions must agree, and the channels must be given")
+        return tuple(want if want is not None else got for want, got in zip(shape, (0, *size), strict=True))
+
+
+def _num_channels(transform: Transform, spatial_dims: int) -> int:
+    """The channels of the data, from the first operation that has a fixed number."""
+    squeezed = 1
+    for module in transform.modules():
+        if isinstance(module, Squeeze):
+            squeezed *= module.factor**spatial_dims
+        elif isinstance(module, Bijector) and hasattr(module, "num_channels"):
+            return module.num_channels // squeezed  # type: ignore[operator]
+    raise ValueError("no operation of the transform has a fixed number of channels; build Flow with shape=...")
+
+
+class PairedFlow(nn.Module):
+    r"""Two flows: p(x_a), and p(x_b given x_a), whose every operation may read the source's operation beside it.
+
+    The source's trace is the context of the target, so both are compositions of the same structure. The context is
+    the source image x_a, or ``(x_a, side)`` to append side information, for example a boundary map, to every entry
+    of the trace. ``source`` and ``target`` are :class:`Flow` and stay usable alone.
+
+    Args:
+        source: the flow, or bijector, of x_a.
+        target: the flow, or bijector, of x_b given the source's trace.
+
+    Paper: Full-Glow (arXiv 2012.05846) section 4; C-Flow (arXiv 1912.07009).
+    """
+
+    def __init__(self, source: Flow | Bijector, target: Flow | Bijector):
+        super().__init__()
+        self.source = source if isinstance(source, Flow) else Flow(source)
+        self.target = target if isinstance(target, Flow) else Flow(target)
+        if not isinstance(self.source.transform, Bijector):
+            raise TypeError(f"PairedFlow expects a condflows bijector as its source, got "
+                            f"{type(self.source.transform).__name__}; put it into a condflows.Chain")
+
+    def forward(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``log_probs``, so that wrappers for distributed training and compilation see it."""
+        return self.log_probs(x_a, x_b, side)
+
+    def log_probs(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats."""
+        log_prob, trace = self._read(x_a, side)
+        return log_prob, self.target.log_prob(x_b, trace)
+
+    def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """Log-density ``(batch,)`` of x_b given x_a, in nats."""
+        return self.target.log_prob(inputs, self._trace(context))
+
+    def sample(
+        self,
+        num_samples: int,
+        context: Context = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Samples ``(context_size, num_samples, *shape)`` of x_b; the source reads each x_a once."""
+        return self.target.sample(num_samples, self._trace(context), temperature, generator)
+
+    def sample_and_log_prob(
+        self,
+        num_samples: int,
+        context: Context = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``sample``, and the conditional log-densities of the samples (at temperature 1), in nats."""
+        return self.target.sample_and_log_prob(num_samples, self._trace(context), temperature, generator)
+
+    def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """The noise of x_b given x_a."""
+        return self.target.transform_to_noise(inputs, self._trace(context))
+
+    def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
+        """The x_b of a noise given x_a."""
+        return self.target.transform_from_noise(noise, self._trace(context))
+
+    def transfer(self, content: Tensor, content_context: Context, new_context: Context) -> Tensor:
+        """The content of one x_b on the structure of another x_a (section 5.4): its noise, decoded there."""
+        return self.transform_from_noise(self.transform_to_noise(content, content_context), new_context)
+
+    def _trace(self, context: Context) -> Tensor | Trace:
+        if context is None:
+            raise ValueError("PairedFlow expects the source image as context, got None; pass context=x_a")
+        x_a, side = context if isinstance(context, (tuple, list)) else (context, None)
+        return self._read(x_a, side)[1]
+
+    def _read(self, x_a: Tensor, side: Tensor | None) -> tuple[Tensor, Tensor | Trace]:
+        self.source._check(x_a)
+        noise, logabsdet, trace = self.source.transform.forward_with_trace(x_a)
+        if side is not None:
+            trace = trace.concat(side)
+        return self.source._distribution.log_prob(noise) + logabsdet, trace

@@ -1,0 +1,59 @@
+"""From 8-bit images to densities and back to bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["bits_per_dim", "dequantize"]
+
+
+def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None = None) -> Tensor:
+    """Uniform dequantization: integers in ``[0, 2**bits)`` to floats in ``[0, 1)``, ``(x + u) / 2**bits``.
+
+    A density of the result, evaluated by :func:`bits_per_dim`, bounds the likelihood of the integers.
+
+    Args:
+        images: integers of any shape.
+        bits: per value.
+        generator: of the noise u, uniform in [0, 1); its device is where the noise is drawn.
+
+    Raises:
+        TypeError: floating-point images.
+        ValueError: values outside the range.
+
+    >>> dequantize(torch.tensor([0, 255], dtype=torch.uint8)).mul(256).floor()
+    tensor([  0., 255.])
+    """
+    if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
+        raise TypeError(f"dequantize expects integer images, got {images.dtype}; pass the 8-bit values, for example "
+                        "(image * 255).round().to(torch.uint8)")
+    if images.numel() and not 0 <= int(images.min()) <= int(images.max()) < 2**bits:
+        raise ValueError(f"dequantize expects values in [0, {2**bits}), got {int(images.min())} to "
+                         f"{int(images.max())}; pass bits=...")
+    device = generator.device if generator is not None else images.device
+    dtype = torch.get_default_dtype()
+    noise = torch.rand(images.shape, generator=generator, device=device, dtype=dtype).to(images.device)
+    values = images.to(dtype)
+    # The sum can round up to the next integer; stay in this one's bin.
+    return torch.minimum(values + noise, torch.nextafter(values + 1, values)) / 2**bits
+
+
+def bits_per_dim(log_prob: Tensor, num_dims: int | Sequence[int], bits: int = 8) -> Tensor:
+    r"""Bits per dimension of the integers behind :func:`dequantize`: :math:`b - \log_2 p(x) / D`.
+
+    Args:
+        log_prob: log-densities of the dequantized images, in nats.
+        num_dims: D, or the shape of one image without its batch.
+        bits: b, per value.
+
+    >>> bits_per_dim(torch.zeros(2), (3, 64, 64))  # the uniform density
+    tensor([8., 8.])
+    """
+    dims = num_dims if isinstance(num_dims, int) else math.prod(num_dims)
+    if dims < 1:
+        raise ValueError(f"bits_per_dim expects at least one dimension, got {num_dims}; pass the shape of one image")
+    return bits - log_prob / (math.log(2) * dims)

@@ -1,0 +1,88 @@
+"""The multiscale split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor
+
+from condflows.bijector import Bijector, apply, check_inputs
+from condflows.trace import Context, Trace, route
+
+__all__ = ["Split"]
+
+
+class Split(Bijector):
+    """Half of the channels are finished here, the other half goes on through ``inner``.
+
+    ``prior`` is a bijector on all channels that is applied first: an :class:`condflows.AffineCoupling` whose net
+    predicts scale and mean of the second half from the first is Glow's learned prior. Then the first ``C - C // 2``
+    channels go through ``inner``, which keeps their shape, and the rest is already noise.
+
+    Shapes: ``(batch, C, *spatial)`` to the same. Log-determinant: the sum of those of ``prior`` and ``inner``. The
+    trace has two entries: the output of ``prior`` (all channels; the input where there is none), and that of
+    ``inner``. Paper: RealNVP (arXiv 1605.08803) section 3.6; Glow (arXiv 1807.03039).
+
+    Raises:
+        ValueError: fewer than two channels, an ``inner`` that changes the shape, a trace of another structure.
+
+    >>> from condflows import ActNorm
+    >>> Split(ActNorm(2))(torch.randn(5, 3, 8))[0].shape
+    torch.Size([5, 3, 8])
+    """
+
+    def __init__(self, inner: Transform, prior: Transform | None = None):
+        super().__init__()
+        self.inner = inner
+        self.prior = prior
+
+    @property
+    def parts(self) -> Sequence[Transform | None]:  # type: ignore[override]
+        """The prior and the inner bijector."""
+        return self.prior, self.inner
+
+    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self._forward(inputs, context, record=False)[:2]
+
+    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self._inverse(inputs, context, record=False)[:2]
+
+    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
+        return self._forward(inputs, context, record=True)
+
+    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
+        return self._inverse(inputs, context, record=True)
+
+    def _forward(self, inputs: Tensor, context: Context, record: bool) -> tuple[Tensor, Tensor, Trace]:
+        prior_context, inner_context = route(context, self)
+        outputs, prior_entry, logabsdet = inputs, inputs, 0.0
+        if self.prior is not None:
+            outputs, logabsdet, prior_entry = apply(self.prior, inputs, prior_context, False, record)
+        outputs, inner_logabsdet, inner_entry = self._through_inner(outputs, inner_context, False, record)
+        return outputs, logabsdet + inner_logabsdet, Trace([prior_entry, inner_entry])
+
+    def _inverse(self, inputs: Tensor, context: Context, record: bool) -> tuple[Tensor, Tensor, Trace]:
+        prior_context, inner_context = route(context, self)
+        outputs, logabsdet, inner_entry = self._through_inner(inputs, inner_context, True, record)
+        prior_entry = outputs
+        if self.prior is not None:
+            outputs, prior_logabsdet, prior_entry = apply(self.prior, outputs, prior_context, True, record)
+            logabsdet = logabsdet + prior_logabsdet
+        return outputs, logabsdet, Trace([prior_entry, inner_entry])
+
+    def _through_inner(
+        self, inputs: Tensor, context: Context, inverse: bool, record: bool
+    ) -> tuple[Tensor, Tensor, Tensor | Trace]:
+        check_inputs(inputs, "Split")
+        channels = inputs.shape[1]
+        if channels < 2:
+            raise ValueError(f"Split expects at least 2 channels, got shape {tuple(inputs.shape)}; "
+                             "put a Squeeze before it")
+        first, second = inputs.split([channels - channels // 2, channels // 2], dim=1)
+        outputs, logabsdet, entry = apply(self.inner, first, context, inverse, record)
+        if outputs.shape != first.shape:
+            raise ValueError(f"Split expects its inner bijector to keep the shape {tuple(first.shape)}, "
+                             f"got {tuple(outputs.shape)}; end it with the Inverse of its Squeeze")
+        return torch.cat([outputs, second], dim=1), logabsdet, entry

@@ -1,0 +1,246 @@
+"""The laws of a bijector, as checks that anyone can run on their own."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor, nn
+
+from condflows.trace import Context, context_tensors, map_context
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["batches", "check_bijector", "perturb"]
+
+ROUND_TRIP = 1e-9
+LOGABSDET = 1e-8
+
+
+def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None) -> None:
+    """Check every law of a bijector on a float64 copy: as it is, and with its parameters perturbed.
+
+    The laws: the shapes of the contract; finite results; no side effects; a batch gives what its samples give alone;
+    round trips in both directions (to 1e-9); ``logabsdet`` against the autograd Jacobian (to 1e-8), cancelled by that
+    of the inverse; gradients that reach inputs, context and every parameter and equal finite differences; and a
+    ``state_dict`` that restores the outputs bit by bit.
+
+    Keep the inputs small: the Jacobian of one sample is formed whole, and the perturbed copy shows what nets that
+    start at zero output hide. The bijector itself is left as it is.
+
+    Args:
+        bijector: a condflows bijector or an nflows transform.
+        inputs: ``(batch, channels, *spatial)`` in the domain of ``forward``.
+        context: what ``forward`` takes with them.
+
+    Raises:
+        AssertionError: names the broken law and by how much.
+
+    >>> from condflows import LUConv1x1
+    >>> check_bijector(LUConv1x1(3), torch.randn(2, 3, 4))
+    """
+    original = copy.deepcopy(bijector).double()
+    inputs = inputs.detach().double()
+    context = map_context(lambda t: t.detach().double() if t.is_floating_point() else t, context)
+    if len(inputs) == 1:  # laws about batches need two samples
+        inputs = torch.cat([inputs, inputs.flip(-1)])
+        context = map_context(lambda t: torch.cat([t, t]), context)
+    for state in (original, perturb(original)):
+        _check_contract(state, inputs, context)
+        _check_batch_independence(state, inputs, context)
+        _check_round_trips(state, inputs, context)
+        _check_jacobian(state, inputs, context)
+    _check_gradients(state, inputs, context)
+    _check_state_dict(state, inputs, context)
+
+
+def perturb(module: nn.Module, scale: float = 0.1, seed: int = 0) -> Any:
+    """A copy of the module with ``scale`` times standard normal noise added to every parameter."""
+    module = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator).to(parameter)
+    return module
+
+
+def _expect_close(got: Tensor, want: Tensor, tolerance: float, law: str) -> None:
+    if got.shape != want.shape:
+        raise AssertionError(f"{law}: expected shape {tuple(want.shape)}, got {tuple(got.shape)}")
+    if not torch.allclose(got, want, rtol=tolerance, atol=tolerance):
+        raise AssertionError(f"{law}: differs by {float((got - want).abs().max()):.3g}, tolerance {tolerance:g}")
+
+
+def _run(bijector: Transform, inverse: bool) -> Callable[[Tensor, Context], tuple[Tensor, Tensor]]:
+    return bijector.inverse if inverse else bijector
+
+
+@torch.no_grad()
+def _check_contract(bijector: Transform, inputs: Tensor, context: Context) -> None:
+    before = {name: value.clone() for name, value in bijector.state_dict().items()}
+    given = inputs.clone()
+    outputs, logabsdet = bijector(inputs, context)
+    again, logabsdet_again = bijector(inputs, context)
+    if logabsdet.shape != (len(inputs),):
+        raise AssertionError(f"logabsdet shape: expected one value a sample, {(len(inputs),)}, "
+                             f"got {tuple(logabsdet.shape)}")
+    if len(outputs) != len(inputs) or outputs.numel() != inputs.numel():
+        raise AssertionError(f"dimension: {tuple(inputs.shape)} became {tuple(outputs.shape)}")
+    for name, values in (("outputs", outputs), ("logabsdet", logabsdet)):
+        if not torch.isfinite(values).all():
+            raise AssertionError(f"finite results: {name} has NaN or infinite values")
+    after = bijector.state_dict()
+    if not (torch.equal(outputs, again) and torch.equal(logabsdet, logabsdet_again) and torch.equal(given, inputs)):
+        raise AssertionError("no side effects: a second call on the same inputs differs")
+    if any(not torch.equal(before[name], after[name]) for name in before):
+        raise AssertionError("no side effects: forward changed the state_dict")
+
+
+@torch.no_grad()
+def _check_batch_independence(bijector: Transform, inputs: Tensor, context: Context) -> None:
+    batch = inputs
+    for inverse, name in ((False, "forward"), (True, "inverse")):
+        results = _run(bijector, inverse)(batch, context)
+        for i in range(len(batch)):
+            alone = _run(bijector, inverse)(batch[i : i + 1], _sample(context, i))
+            for got, want, what in zip(results, alone, ("outputs", "logabsdet"), strict=True):
+                _expect_close(got[i : i + 1], want, ROUND_TRIP,
+                              f"batch independence: {what} of {name} in a batch and alone")
+        batch = results[0]  # in the domain of the inverse
+
+
+@torch.no_grad()
+def _check_round_trips(bijector: Transform, inputs: Tensor, context: Context) -> None:
+    outputs, logabsdet = bijector(inputs, context)
+    restored, inverse_logabsdet = _run(bijector, True)(outputs, context)
+    _expect_close(restored, inputs, ROUND_TRIP, "round trip: inverse(forward(x)) and x")
+    _expect_close(inverse_logabsdet, -logabsdet, LOGABSDET, "logabsdet of forward and inverse do not cancel")
+    noise = outputs.roll(1, 0)  # other values than x's own, still in the domain
+    data, inverse_logabsdet = _run(bijector, True)(noise, context)
+    restored, logabsdet = bijector(data, context)
+    _expect_close(restored, noise, ROUND_TRIP, "round trip: forward(inverse(z)) and z")
+    _expect_close(inverse_logabsdet, -logabsdet, LOGABSDET, "logabsdet of forward and inverse do not cancel")
+
+
+def _check_jacobian(bijector: Transform, inputs: Tensor, context: Context) -> None:
+    outputs, logabsdet = bijector(inputs, context)
+    for inverse, batch, claimed in ((False, inputs, logabsdet), (True, outputs.detach(), -logabsdet)):
+        for i in range(len(batch)):
+            # One copy of the sample for each dimension, so that one backward pass gives every row of the Jacobian.
+            d = batch[i].numel()
+            copies = batch[i : i + 1].repeat_interleave(d, 0).requires_grad_()
+            contexts = map_context(lambda t, d=d: t.repeat_interleave(d, 0), _sample(context, i))
+            values = _run(bijector, inverse)(copies, contexts)[0]
+            (jacobian,) = torch.autograd.grad(values.reshape(d, d).diagonal().sum(), copies)
+            actual = torch.linalg.slogdet(jacobian.reshape(d, d)).logabsdet
+            _expect_close(claimed[i].detach(), actual, LOGABSDET,
+                          f"logabsdet and the autograd Jacobian of {'inverse' if inverse else 'forward'}")
+
+
+def _check_gradients(bijector: Transform, inputs: Tensor, context: Context) -> None:
+    parameters = {name: p for name, p in bijector.named_parameters() if p.requires_grad}
+    inputs = inputs.clone().requires_grad_()
+    context = map_context(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, context)
+    groups = {
+        "inputs": [inputs],
+        "context": [t for t in context_tensors(context) if t.requires_grad],
+        "parameters": list(parameters.values()),
+    }
+    generator = torch.Generator().manual_seed(1)
+
+    def random_like(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+
+    weights: list[Tensor] = []
+
+    def scalar() -> Tensor:
+        results = bijector(inputs, context)
+        weights.extend(random_like(value) for value in results[len(weights) :])
+        return sum((weight * value).sum() for weight, value in zip(weights, results, strict=True))  # type: ignore
+
+    for name, tensors in groups.items():
+        if not tensors:
+            continue
+        value = scalar()
+        grads = torch.autograd.grad(value, tensors, allow_unused=True) if value.requires_grad else [None] * len(tensors)
+        if name == "parameters":
+            for parameter, grad in zip(parameters, grads, strict=True):
+                if grad is None:
+                    raise AssertionError(f"gradients: parameter {parameter} receives none")
+        errors = []
+        for _ in range(3):  # a direction may cross the kink of a ReLU, but not three times
+            directions = [random_like(t) for t in tensors]
+            terms = [(g * v).sum().detach() for g, v in zip(grads, directions, strict=True) if g is not None]
+            claimed = sum(float(term) for term in terms)
+            with torch.no_grad():
+                sides = []
+                for step in (1e-6, -2e-6, 1e-6):
+                    for tensor, direction in zip(tensors, directions, strict=True):
+                        tensor += step * direction
+                    sides.append(float(scalar()))
+            actual = (sides[0] - sides[1]) / 2e-6
+            scale = 1 + abs(actual) + sum(abs(float(term)) for term in terms) + 1e-3 * abs(float(value.detach()))
+            errors.append((abs(claimed - actual) / scale, claimed, actual))
+        error, claimed, actual = min(errors)
+        if error > 1e-5:
+            raise AssertionError(f"gradients: with respect to the {name}, autograd gives {claimed:.6g} along a "
+                                 f"direction, finite differences {actual:.6g}; is something detached?")
+
+
+@torch.no_grad()
+def _check_state_dict(bijector: Transform, inputs: Tensor, context: Context) -> None:
+    for prefix, module in bijector.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                raise AssertionError(f"state_dict: the tensor {'.'.join(filter(None, (prefix, name)))} is neither a "
+                                     "parameter nor a buffer")
+    file = io.BytesIO()
+    torch.save(bijector.state_dict(), file)
+    file.seek(0)
+    restored = copy.deepcopy(bijector)
+    for value in restored.state_dict().values():
+        value.zero_()
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    for got, want in zip(restored(inputs, context), bijector(inputs, context), strict=True):
+        if not torch.equal(got, want):
+            raise AssertionError("state_dict: a bijector loaded from it gives other outputs")
+
+
+def _sample(context: Context, i: int) -> Context:
+    return map_context(lambda tensor: tensor[i : i + 1], context)
+
+
+def batches(
+    channels: int, sizes: Sequence[int] = (), min_batch: int = 1, max_batch: int = 3, multiples: int = 2
+) -> SearchStrategy[Tensor]:
+    """A hypothesis strategy of float64 batches ``(batch, channels, *spatial)``.
+
+    Each spatial size is 1 to ``multiples`` times the one in ``sizes``. Values are standard normal, constant, sparse,
+    integer, or far from 0. Needs hypothesis (``pip install hypothesis``).
+    """
+    from hypothesis import strategies as st
+
+    @st.composite
+    def draw_batch(draw: Any) -> Tensor:
+        batch = draw(st.integers(min_batch, max_batch))
+        spatial = [size * draw(st.integers(1, multiples)) for size in sizes]
+        generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+        normal = torch.randn(batch, channels, *spatial, generator=generator, dtype=torch.float64)
+        kind: Callable[[Tensor], Tensor] = draw(st.sampled_from(_KINDS))
+        return kind(normal)
+
+    return draw_batch()
+
+
+_KINDS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x,
+    lambda x: torch.full_like(x, float(x.flatten()[0])),
+    lambda x: x * (x > 0.5),
+    lambda x: x.round(),
+    lambda x: 10 * x + 5,
+)

@@ -1,0 +1,133 @@
+"""How one flow conditions another: a record of every operation's output, dealt out position by position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Context", "Trace", "map_context", "resize", "route", "structure"]
+
+Context = Any
+"""A tensor, a :class:`Trace` or None; or any nest of tensors that the user's own conditioners read."""
+
+
+class Trace:
+    """The outputs of a composition's operations, nested as the composition is.
+
+    An entry is the output ``(batch, channels, *spatial)`` of one operation, or the ``Trace`` of one inner
+    composition. A trace comes from ``forward_with_trace`` and is passed as the context of a composition of
+    the same structure, whose n-th part receives the n-th entry.
+
+    >>> trace = Trace([torch.zeros(1, 3), Trace([torch.ones(1, 2)])])
+    >>> trace[1][0].shape, len(trace)
+    (torch.Size([1, 2]), 2)
+    """
+
+    def __init__(self, entries: Sequence[Tensor | Trace]):
+        self.entries = tuple(entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Tensor | Trace:
+        return self.entries[index]
+
+    def __iter__(self) -> Iterator[Tensor | Trace]:
+        return iter(self.entries)
+
+    def __repr__(self) -> str:
+        return f"Trace({structure(self)})"
+
+    def leaves(self) -> Iterator[Tensor]:
+        """The tensors of the trace, in the order in which they were recorded."""
+        for entry in self.entries:
+            if isinstance(entry, Trace):
+                yield from entry.leaves()
+            else:
+                yield entry
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
+        """A trace of the same structure with ``function`` applied to every tensor."""
+        return Trace([e.map(function) if isinstance(e, Trace) else function(e) for e in self.entries])
+
+    def concat(self, extra: Tensor) -> Trace:
+        """Append side information, for example a boundary map, to the channels of every entry.
+
+        ``extra`` is ``(batch, channels, *spatial)`` and is resized to each entry (averaged down, repeated up),
+        or ``(batch, channels)`` and is repeated at every position.
+        """
+        sizes = {len(leaf) for leaf in self.leaves()} - {len(extra)}
+        if sizes:
+            raise ValueError(f"expected side information of batch size {sizes.pop()}, got {len(extra)}; "
+                             "pass one row for each input of the trace")
+        return self.map(lambda entry: torch.cat([entry, resize(extra, entry).to(entry.dtype)], dim=1))
+
+
+def resize(tensor: Tensor, like: Tensor) -> Tensor:
+    """``tensor`` at the spatial size of ``like``: averaged down, repeated up; vectors are repeated."""
+    size = like.shape[2:]
+    if tensor.shape[2:] == size:
+        return tensor
+    if tensor.ndim == 2:
+        return tensor.reshape(*tensor.shape, *(1 for _ in size)).expand(*tensor.shape, *size)
+    if tensor.ndim != like.ndim:
+        raise ValueError(f"expected a context with {len(size)} spatial dimensions or none, to go with inputs of shape "
+                         f"{tuple(like.shape)}; got {tuple(tensor.shape)}; pool or reshape it first")
+    return F.interpolate(tensor, size=size, mode="area")
+
+
+def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Context:
+    """Apply ``function`` to every tensor of a context."""
+    if context is None:
+        return None
+    if isinstance(context, Tensor):
+        return function(context)
+    if isinstance(context, Trace):
+        return context.map(function)
+    if isinstance(context, Mapping):
+        return {key: map_context(function, value) for key, value in context.items()}
+    if isinstance(context, (tuple, list)):
+        return type(context)(map_context(function, value) for value in context)
+    raise TypeError(f"expected a context of tensors (a tensor, a Trace, a tuple, list or dict), got {type(context)}")
+
+
+def context_tensors(context: Context) -> list[Tensor]:
+    """Every tensor of a context, in order."""
+    tensors: list[Tensor] = []
+    map_context(lambda tensor: tensors.append(tensor) or tensor, context)
+    return tensors
+
+
+def _parts(transform: nn.Module | Trace | Tensor | None) -> Sequence[Any] | None:
+    """What a composition or a trace consists of; None for a single operation."""
+    if isinstance(transform, Trace):
+        return transform.entries
+    return getattr(transform, "parts", None)
+
+
+def structure(composition: nn.Module | Trace | Tensor | None) -> str:
+    """The nesting of a composition or of a trace, with repeats counted."""
+    parts = _parts(composition)
+    if parts is None:
+        return "*" if isinstance(composition, Tensor) else type(composition).__name__.replace("NoneType", "*")
+    runs = [(name, sum(1 for _ in run)) for name, run in groupby(map(structure, parts))]
+    return "[" + ", ".join(name if count == 1 else f"{name} x{count}" for name, count in runs) + "]"
+
+
+def route(context: Context, composition: nn.Module) -> Sequence[Context]:
+    """One context for each part of the composition: a trace is dealt out, anything else goes to all."""
+    parts = _parts(composition) or ()
+    if not isinstance(context, Trace):
+        return (context,) * len(parts)
+    same = len(context) == len(parts) and all(
+        isinstance(entry, Trace) == (_parts(part) is not None) for entry, part in zip(context, parts, strict=True)
+    )
+    if not same:
+        raise ValueError(f"expected a trace of structure {structure(composition)}, got {structure(context)}; "
+                         "record it with forward_with_trace of a composition of the same structure")
+    return context.entries

@@ -1,0 +1,215 @@
+"""Street scenes as pairs of photo and label map: the Cityscapes release on disk, or scenes drawn on the fly.
+
+Every item is a dictionary; H and W are those of `image_size`:
+
+    photo      uint8 (3, H, W)   red, green, blue in 0..255
+    condition  uint8 (3, H, W)   the label map in the official colours
+    label      uint8 (H, W)      official label ids; 255 stands for -1
+    instances  int32 (H, W)      1000 * id + number for single objects, else the plain id; a dataset has
+                                 it in all of its items or in none
+    name       str               for example aachen_000000_000019
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+import labels
+import scenes
+
+SPLITS = ("train", "val", "test")
+
+# What Pillow raises on damaged files; little of it names the file.
+DAMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
+
+Item = dict[str, Any]
+
+
+class Cityscapes(Dataset[Item]):
+    """The pairs of one split of the Cityscapes release, or of any data in its layout, sorted by path.
+
+    `root` holds `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` and, for each of them,
+    `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`; where `NAME_gtFine_instanceIds.png` lie beside all of these,
+    items have `instances`.
+    `image_size` is (height, width) in pixels: the whole photo is squeezed into it, whatever its aspect ratio.
+    What is wrong with a folder is reported here, what is wrong with a file when its item is read.
+    """
+
+    def __init__(self, root: str | Path, split: str, image_size: Sequence[int]) -> None:
+        self.image_size = _checked_size(image_size)
+        root = Path(root)
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f"expected the Cityscapes data in {root}, but there is no such folder: check the path"
+            )
+        photos, maps = root / "leftImg8bit", root / "gtFine"
+        if missing := [folder.name for folder in (photos, maps) if not folder.is_dir()]:
+            found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+            raise FileNotFoundError(
+                f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {found}: "
+                "give the folder in which both zip files of Cityscapes were unpacked"
+            )
+        self.photos = sorted((photos / split).glob("*/*_leftImg8bit.png")) if split else []
+        if not self.photos:
+            exist = sorted(p.name for p in photos.iterdir() if any(p.glob("*/*_leftImg8bit.png")))
+            raise FileNotFoundError(
+                f"expected {photos}/{split}/CITY/*_leftImg8bit.png, found none: "
+                f"splits with photos are {', '.join(exist) or 'none'}"
+            )
+        self.names = [photo.name.removesuffix("_leftImg8bit.png") for photo in self.photos]
+        stems = [
+            maps / split / p.parent.name / f"{n}_gtFine" for p, n in zip(self.photos, self.names, strict=True)
+        ]
+        self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]
+        for photo, label_map in zip(self.photos, self.label_maps, strict=True):
+            if not label_map.is_file():
+                raise FileNotFoundError(
+                    f"expected the label map {label_map} of {photo}, found none: add it or remove the photo"
+                )
+        instances = [stem.with_name(f"{stem.name}_instanceIds.png") for stem in stems]
+        absent = [path for path in instances if not path.is_file()]
+        if 0 < len(absent) < len(instances):
+            raise FileNotFoundError(
+                f"expected instance ids for all {len(instances)} label maps or for none, missing {absent[0]} "
+                f"({len(absent)} in all): unpack gtFine again or remove all *_instanceIds.png"
+            )
+        self.instances = None if absent else instances
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Item:
+        photo_path, label_path = self.photos[index], self.label_maps[index]
+        photo, label = _read_photo(photo_path), _read_ids(label_path, "labelIds")
+        _check_same_size(photo_path, photo, label_path, label)
+        try:
+            label = labels.as_bytes(label)
+        except ValueError as error:
+            raise ValueError(f"{label_path}: {error}") from error
+        instances = None
+        if self.instances is not None:
+            instances = _read_ids(self.instances[index], "instanceIds")
+            _check_same_size(photo_path, photo, self.instances[index], instances)
+            instances = _nearest(instances, self.image_size).astype(np.int32)
+        height, width = self.image_size
+        if photo.size != (width, height):
+            # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
+            photo = photo.resize((width, height), Image.Resampling.LANCZOS)
+        return _item(self.names[index], np.array(photo), _nearest(label, self.image_size), instances)
+
+
+class StreetScenes(Dataset[Item]):
+    """`length` street scenes with exact label and instance maps, drawn when asked for: no files are needed.
+
+    A scene depends on (seed, split, index) alone: a longer dataset begins with the scenes of a shorter one,
+    and train, val and test share none. `image_size` is (height, width) in pixels; the scenes are composed at
+    1:2 and squeezed into it, as Cityscapes is. The layout of a scene is the same at every size.
+    """
+
+    def __init__(self, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"expected a split of {', '.join(SPLITS)}, got {split!r}")
+        if length < 1 or seed < 0:
+            raise ValueError(f"expected length >= 1 and seed >= 0, got length {length} and seed {seed}")
+        self.split, self.image_size, self.length, self.seed = split, _checked_size(image_size), length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Item:
+        index = range(self.length)[index]  # negative indices, and IndexError past the end, as in a list
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
+        photo, instances = scenes.draw(rng, self.image_size)
+        label = np.where(instances >= 1000, instances // 1000, instances).astype(np.uint8)
+        return _item(f"{self.split}_{self.seed:06d}_{index:06d}", photo, label, instances)
+
+
+def open_dataset(
+    root: str | Path | None, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0
+) -> Cityscapes | StreetScenes:
+    """`Cityscapes` where `root` is given, else `StreetScenes`; only the latter reads `length` and `seed`."""
+    return (
+        StreetScenes(split, image_size, length, seed) if root is None else Cityscapes(root, split, image_size)
+    )
+
+
+def boundaries(item: Item) -> torch.Tensor:
+    """Float (1, H, W), 1 where a pixel's object differs from that of one of its four neighbours, else 0.
+
+    Objects are instances where the item has them, labels elsewhere. A collated batch gives (batch, 1, H, W).
+    """
+    objects = item["instances"] if "instances" in item else item["label"]
+    edges = torch.zeros_like(objects, dtype=torch.bool)
+    across, down = objects[..., :, 1:] != objects[..., :, :-1], objects[..., 1:, :] != objects[..., :-1, :]
+    edges[..., :, 1:] |= across
+    edges[..., :, :-1] |= across
+    edges[..., 1:, :] |= down
+    edges[..., :-1, :] |= down
+    return edges.float().unsqueeze(-3)
+
+
+def _item(name: str, photo: np.ndarray, label: np.ndarray, instances: np.ndarray | None) -> Item:
+    item = {
+        "photo": torch.from_numpy(photo).permute(2, 0, 1).contiguous(),
+        "condition": torch.from_numpy(labels.colorize(label)).permute(2, 0, 1).contiguous(),
+        "label": torch.from_numpy(label),
+        "name": name,
+    }
+    return item if instances is None else item | {"instances": torch.from_numpy(instances)}
+
+
+def _checked_size(image_size: Sequence[int]) -> tuple[int, int]:
+    if len(image_size) != 2 or min(image_size) < 1 or any(int(side) != side for side in image_size):
+        raise ValueError(
+            f"expected image_size as (height, width) in whole pixels, both at least 1, got {image_size}"
+        )
+    return int(image_size[0]), int(image_size[1])
+
+
+def _read_png(path: Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image
+    except DAMAGE as error:
+        raise ValueError(f"expected a readable PNG in {path}, got {error}: fetch the file again") from error
+
+
+def _read_photo(path: Path) -> Image.Image:
+    image = _read_png(path)
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise ValueError(f"expected an 8-bit photo in {path}, got mode {image.mode}: convert it to 8-bit RGB")
+    # By way of RGBA, or else Pillow warns of a palette with transparency. Alpha is dropped, not blended.
+    return image if image.mode == "RGB" else image.convert("RGBA").convert("RGB")
+
+
+def _read_ids(path: Path, kind: str) -> np.ndarray:
+    image = _read_png(path)
+    if image.mode not in ("L", "I", "I;16"):
+        raise ValueError(
+            f"expected one grey channel of ids in {path}, got mode {image.mode}: the *_{kind}.png is needed"
+        )
+    return np.array(image)
+
+
+def _check_same_size(photo_path: Path, photo: Image.Image, path: Path, ids: np.ndarray) -> None:
+    if photo.size != ids.shape[::-1]:
+        raise ValueError(
+            f"expected {path} as large as its photo, {photo.height}x{photo.width}, "
+            f"got {ids.shape[0]}x{ids.shape[1]}: one of it and {photo_path} is not from this release"
+        )
+
+
+def _nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The id under the centre of every new pixel; all of them where the size is already right."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(ids.shape, size, strict=True)
+    )
+    return ids[rows[:, None], columns]

@@ -1,0 +1,110 @@
+"""Train a model of the paper on street scenes: label map to photo.
+
+    python examples/cityscapes/train.py                                        generated scenes, under five minutes
+    python examples/cityscapes/train.py --data ROOT --image-size 64 128        your data in the Cityscapes layout
+    python examples/cityscapes/train.py --preset paper-256 --data ROOT         the paper's settings
+
+Expected on generated scenes with the default preset: about EXPECTED_BPD conditional bits per dimension on validation.
+"""
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+@dataclass
+class Config:
+    """Everything that a run depends on; written to its config.json."""
+
+    preset: Literal["small", "paper-256", "paper-512x1024"] = "small"
+    """The settings to start from; every other option overrides one of them."""
+    model: Literal["full_glow"] = "full_glow"
+    """The model, a file of models/."""
+    data: Path | None = None
+    """Root of a data set in the Cityscapes layout; street scenes are generated if it is left out."""
+    out: Path | None = None
+    """Directory of the run; runs/PRESET-TIME if it is left out."""
+    overwrite: bool = False
+    """Write into a directory that already holds a run."""
+    image_size: tuple[int, int] = (32, 64)
+    """Height and width in pixels, multiples of 2 ** levels."""
+    steps: tuple[int, ...] = (4, 4, 4)
+    """Steps of each level, finest first."""
+    width: int = 64
+    """Hidden channels of the coupling nets."""
+    context_width: int = 64
+    """Hidden channels of the nets that encode a coupling's condition."""
+    checkpoint_activations: bool = False
+    """Recompute the activations of each step in the backward pass: less memory, about a third more time."""
+    source_weight: float = 1e-4
+    """Lambda of the paper's objective (11): the weight of the label map's own likelihood."""
+    batch_size: int = 8
+    """Pairs of a training step."""
+    epochs: int = 12
+    """Passes over the training pairs."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises from 0."""
+    linear_decay: bool = True
+    """Let the learning rate fall linearly to 0 at the last step."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient, if any."""
+    flip: bool = False
+    """Mirror every other training pair, at random."""
+    init_pairs: int = 64
+    """Training pairs from which the actnorms are initialized."""
+    generated: int = 800
+    """Number of generated training scenes where there is no --data; a quarter as many for validation."""
+    validate_every: int = 1
+    """Epochs between validations, sample grids and checkpoints."""
+    temperature: float = 0.8
+    """Temperature of the samples in the grids."""
+    seed: int = 0
+    """Of weights, data order and noise."""
+    device: str | None = None
+    """For example cuda:0; a GPU if there is one, else the CPU."""
+    workers: int = 0
+    """Processes that read data beside the training."""
+
+
+PAPER = Config(
+    steps=(16, 16, 16, 16), width=512, context_width=128, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0,
+    linear_decay=False,
+)
+PRESETS = {
+    "small": Config(),
+    "paper-256": dataclasses.replace(PAPER, preset="paper-256", image_size=(256, 256)),
+    "paper-512x1024": dataclasses.replace(
+        PAPER, preset="paper-512x1024", image_size=(512, 1024), steps=(8, 8, 8, 8), checkpoint_activations=True
+    ),
+}
+
+
+def parse(arguments: list[str]) -> Config:
+    """The configuration of a command line: the preset's, overridden option by option."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=PRESETS, default="small")
+    preset = first.parse_known_args(arguments)[0].preset
+    return tyro.cli(Config, default=PRESETS[preset], args=arguments, description=__doc__)
+
+
+def main(arguments: list[str]) -> None:
+    """Train as the command line says; a mistake of the user's ends in one line and exit status 2."""
+    config = parse(arguments)
+    from training import train  # torch takes seconds to import: not before --help is answered
+
+    try:
+        train(config)
+    except (ValueError, OSError) as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
