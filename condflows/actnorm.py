@@ -88,7 +88,8 @@ class ActNorm(Bijector):
         values = values.transpose(0, 1).flatten(1)
         mean = values.mean(1)
         std = values.std(1) if values.shape[1] > 1 else torch.zeros_like(mean)
-        std = torch.where(std > 1e-6 * values.abs().amax(1), std, 1)
+        rounding = 16 * torch.finfo(inputs.dtype).eps * values.abs().amax(1)
+        std = torch.where(std > rounding, std, 1)
         self.log_scale.copy_(-std.log())
         # From the rounded scale, so that the mean is exactly cancelled in the parameter's own precision.
         self.shift.copy_(-mean * self.log_scale.to(at_least_float32(self.log_scale.dtype)).exp())

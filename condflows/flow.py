@@ -230,5 +230,5 @@ class PairedFlow(nn.Module):
         self.source._check(x_a)
         noise, logabsdet, trace = self.source.transform.forward_with_trace(x_a)
         if side is not None:
-            trace = trace.concat(side)
+            trace = Trace([trace]).concat(side)[0]
         return self.source._distribution.log_prob(noise) + logabsdet, trace

@@ -104,6 +104,8 @@ def main(arguments: list[str]) -> None:
     except (ValueError, OSError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

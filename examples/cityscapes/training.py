@@ -32,6 +32,9 @@ def train(config: "Config") -> Path:
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(config.seed)
     height, width = config.image_size
+    for option in ("epochs", "batch_size", "init_pairs", "validate_every"):
+        if getattr(config, option) < 1:
+            raise ValueError(f"--{option.replace('_', '-')} {getattr(config, option)}: at least 1 is needed")
     unit = 2 ** len(config.steps)
     if height % unit or width % unit:
         raise ValueError(f"--image-size {height} {width}: {len(config.steps)} levels expect multiples of {unit}")
@@ -45,7 +48,8 @@ def train(config: "Config") -> Path:
 
     arguments = {"steps": config.steps, "width": config.width, "context_width": config.context_width,
                  "checkpoint": config.checkpoint_activations}
-    model = MODELS[config.model](**arguments).to(device).to(memory_format=torch.channels_last)
+    model: Any = MODELS[config.model](**arguments).to(device)
+    model = model.to(memory_format=torch.channels_last)
     noise = torch.Generator(device).manual_seed(config.seed)
     pairs = Pairs(device, noise)
     first = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(config.seed))[: config.init_pairs]
@@ -110,10 +114,11 @@ def train(config: "Config") -> Path:
     except KeyboardInterrupt:
         runs.save_weights(model, out / "model.safetensors")
         print(f"\nstopped in epoch {epoch} after step {step}; the weights of this moment are saved")
+        raise
     finally:
         log.close()
-    print(f"weights: {out}/model.safetensors (last) and best.safetensors (best on validation)\n"
-          f"samples: {out}/samples\ncurves:  {out}/metrics.csv, or tensorboard --logdir {out}")
+        print(f"weights: {out}/model.safetensors (last) and best.safetensors (best on validation)\n"
+              f"samples: {out}/samples\ncurves:  {out}/metrics.csv, or tensorboard --logdir {out}")
     return out
 
 

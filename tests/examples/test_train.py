@@ -1,0 +1,197 @@
+"""The training script as a user calls it: a run from nothing, on real photos, interrupted, and misused."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import train
+import training
+from PIL import Image
+
+import condflows
+import runs
+
+from models.full_glow import full_glow
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "cityscapes" / "train.py"
+CAMVID = ROOT / ".." / "shared" / "data" / "camvid64"
+TINY = ["--image-size", "16", "32", "--steps", "1", "1", "--width", "8", "--context-width", "4", "--batch-size", "4",
+        "--init-pairs", "8", "--generated", "16"]
+
+
+def rows(out, split):
+    with (out / "metrics.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["split"] == split]
+
+
+def test_a_run_from_nothing(tmp_path, capsys):
+    out = tmp_path / "run"
+    train.main([*TINY, "--epochs", "2", "--out", str(out)])
+    config = json.loads((out / "config.json").read_text())
+    assert config["image_size"] == [16, 32]
+    assert config["source_weight"] == 1e-4
+    assert config["versions"]["condflows"] == condflows.__version__
+    assert len(rows(out, "step")) == 8
+    assert len(rows(out, "train")) == len(rows(out, "val")) == 2
+    assert all(np.isfinite(float(row["bits_per_dim"])) for split in ("step", "val") for row in rows(out, split))
+    assert list(out.glob("events.*"))
+    grid = np.array(Image.open(out / "samples" / "epoch_0002.png"))
+    assert grid.shape == (4 * 18 - 2, 5 * 34 - 2, 3)
+    said = capsys.readouterr().out
+    for expected in (str(out), "samples:", "curves:", "weights:", "bits per dimension"):
+        assert expected in said
+    model = runs.load_model(out)
+    assert isinstance(model, condflows.PairedFlow)
+    assert model.sample(1, torch.rand(1, 3, 16, 32)).shape == (1, 1, 3, 16, 32)
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    for name in ("one", "two"):
+        train.main([*TINY, "--epochs", "1", "--flip", "--out", str(tmp_path / name)])
+    curves = [[row["loss"] for row in rows(tmp_path / name, "step")] for name in ("one", "two")]
+    assert curves[0] == curves[1]
+    train.main([*TINY, "--epochs", "1", "--seed", "1", "--out", str(tmp_path / "three")])
+    assert [row["loss"] for row in rows(tmp_path / "three", "step")] != curves[0]
+
+
+def test_training_learns(tmp_path):
+    """On one pair, over and over, the conditional likelihood rises steadily; its figure is that of the loaded model."""
+    out = tmp_path / "run"
+    train.main([*TINY, "--epochs", "12", "--validate-every", "12", "--warmup-steps", "2", "--out", str(out)])
+    first, last = (float(rows(out, "train")[i]["bits_per_dim"]) for i in (0, -1))
+    assert last < first - 0.5
+    dataset = training.open_dataset(None, "val", (16, 32), 4, 0)
+    loader = torch.utils.data.DataLoader(dataset, 4)
+    value = training.validate(runs.load_model(out), loader, torch.device("cpu"))
+    assert value == pytest.approx(float(rows(out, "val")[-1]["bits_per_dim"]), abs=1e-4)
+
+
+def test_the_objective_is_the_papers(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train.PRESETS["small"], "epochs", 1)
+    original = runs.Logger.write
+
+    def write(self, split, step, epoch, **values):
+        seen.append((split, values))
+        original(self, split, step, epoch, **values)
+
+    monkeypatch.setattr(runs.Logger, "write", write)
+    train.main([*TINY, "--source-weight", "0.5", "--out", str(tmp_path / "run")])
+    values = next(values for split, values in seen if split == "step")
+    # The loss is in nats per dimension; log p = -(bpd - 8) * D * ln 2.
+    nats = [(values[name] - 8) * np.log(2) for name in ("source_bits_per_dim", "bits_per_dim")]
+    assert values["loss"] == pytest.approx(0.5 * nats[0] + nats[1], abs=1e-4)
+
+
+def test_real_photos(tmp_path):
+    if not CAMVID.is_dir():
+        pytest.skip("shared data (CamVid in the Cityscapes layout) is not there")
+    out = tmp_path / "run"
+    train.main(["--data", str(CAMVID), *TINY, "--batch-size", "32", "--epochs", "2", "--out", str(out)])
+    values = [float(row["bits_per_dim"]) for row in rows(out, "val")]
+    assert values[1] < values[0] < 8
+
+
+def test_presets_are_the_papers():
+    paper = train.parse(["--preset", "paper-256"])
+    assert (paper.image_size, paper.steps, paper.width) == ((256, 256), (16,) * 4, 512)
+    assert (paper.batch_size, paper.epochs, paper.learning_rate, paper.source_weight) == (1, 45, 1e-4, 1e-4)
+    high = train.parse(["--preset", "paper-512x1024", "--epochs", "3"])
+    assert (high.image_size, high.steps, high.epochs) == ((512, 1024), (8,) * 4, 3)
+    assert high.checkpoint_activations
+    assert train.parse(["--image-size", "64", "128"]).image_size == (64, 128)
+
+
+def test_every_preset_builds_its_model():
+    """On the meta device, where nothing is allocated."""
+    for preset, config in train.PRESETS.items():
+        with torch.device("meta"):
+            if "paper" in preset:
+                continue  # LU factors need real numbers; their sizes are checked below
+            full_glow(steps=config.steps, width=config.width)
+    model = full_glow(steps=(1, 1, 1, 1), width=512)
+    nets = [m for m in model.target.modules() if isinstance(m, condflows.conditioners.CouplingConditioner)]
+    assert [net.net[0].in_channels for net in nets] == [18, 36, 72, 144]
+    assert all(net.net[2].in_channels == 512 for net in nets)
+
+
+def test_learning_rate():
+    factor = training.learning_rate_factor(warmup=4, total=10, decay=True)
+    values = [factor(step) for step in range(11)]
+    assert values[0] == pytest.approx(0.2)
+    assert max(values) == values[4] == 1
+    assert values[7] == pytest.approx(0.5)
+    assert values[10] == 0
+    constant = training.learning_rate_factor(warmup=0, total=10, decay=False)
+    assert [constant(step) for step in (0, 5, 9)] == [1, 1, 1]
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, SCRIPT, *TINY, "--epochs", "100000", "--out", out], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.time() + 120
+    while time.time() < deadline and not (out / "best.safetensors").exists():
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert "the weights of this moment are saved" in said
+    assert process.returncode == 130
+    assert torch.isfinite(runs.load_model(out).sample(1, torch.rand(1, 3, 16, 32))).all()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main([*TINY, "--learning-rate", "1e30", "--warmup-steps", "0", "--epochs", "50",
+                    "--out", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert "the loss is" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "no such folder": (["--data", "nowhere"], "nowhere"),
+    "size that the levels do not divide": (["--image-size", "16", "30"], "multiples of 4"),
+    "no epochs": (["--epochs", "0"], "--epochs"),
+    "no batch": (["--batch-size", "0"], "--batch-size"),
+    "no generated scenes": (["--generated", "0"], "length"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_in_one_line_and_status_2(mistake, tmp_path, capsys):
+    arguments, message = MISTAKES[mistake]
+    with pytest.raises(SystemExit) as stop:
+        train.main([*TINY, *arguments, "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_unasked(tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.json").write_text("mine")
+    with pytest.raises(SystemExit):
+        train.main([*TINY, "--epochs", "1", "--out", str(out)])
+    assert "already holds a run" in capsys.readouterr().err
+    assert (out / "config.json").read_text() == "mine"
+    train.main([*TINY, "--epochs", "1", "--out", str(out), "--overwrite"])
+    assert (out / "model.safetensors").exists()
+
+
+def test_help_is_quick_and_complete():
+    started = time.perf_counter()
+    result = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 5
+    for option in ("--data", "--image-size", "--preset", "--source-weight", "paper-256"):
+        assert option in result.stdout

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
+from condflows.testing import perturb
+
+NETS = {
+    "global": (lambda d: GlobalConditioner(3, 7, d), False),
+    "coupling": (lambda d: CouplingConditioner(5, 8, spatial_dims=d), True),
+    "coupling with context": (lambda d: CouplingConditioner(5, 8, 2, spatial_dims=d), True),
+    "conv": (lambda d: ConvConditioner(5, d), True),
+}
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("side", [1, 2, 5, 8])
+def test_shapes_at_any_resolution(name, d, side):
+    build, keeps_size = NETS[name]
+    net = perturb(build(d))
+    inputs = torch.randn(2, 3, *(side,) * d)
+    if keeps_size:
+        outputs = net(inputs, torch.randn(2, 2, *(3,) * d))
+        assert outputs.shape == (2, 4, *(side,) * d)
+    else:
+        outputs = net(inputs)
+        assert outputs.shape == (2, 7)
+    assert outputs.abs().min() > 0
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_they_start_at_zero_but_can_learn(name):
+    build, _ = NETS[name]
+    net = build(2)
+    outputs = net(torch.randn(2, 3, 4, 4), *[torch.randn(2, 2, 4, 4)] * (name != "global"))
+    assert not outputs.any()
+    outputs.sum().backward()
+    assert all(p.grad.any() for p in list(net.net[-1].parameters()))
+
+
+def test_mlp_with_and_without_context():
+    net = perturb(MLPConditioner(3, 5, 2, hidden=(4, 4)))
+    assert net(torch.randn(6, 3), torch.randn(6, 2)).shape == (6, 5)
+    assert not MLPConditioner(3, 5)(torch.randn(6, 3), torch.randn(6, 9)).any()
+    assert MLPConditioner(3, 5, hidden=())(torch.randn(6, 3)).shape == (6, 5)
+    with pytest.raises(ValueError, match="expects a context tensor with 2 channels"):
+        net(torch.randn(6, 3))
+
+
+def test_the_global_net_sees_where_things_are():
+    """Pooling to a grid keeps the layout that pooling to one value would lose."""
+    net = perturb(GlobalConditioner(1, 2), 0.5)
+    top, bottom = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    top[:, :, :4], bottom[:, :, 4:] = 1, 1
+    assert not torch.allclose(net(top), net(bottom), rtol=1e-2)
+
+
+def test_far_contexts_saturate():
+    net = perturb(GlobalConditioner(1, 2), 0.5)
+    far, farther = net(torch.full((1, 1, 4, 4), 1e4)), net(torch.full((1, 1, 4, 4), 1e6))
+    torch.testing.assert_close(far, farther, rtol=1e-3, atol=1e-3)
+    near = torch.full((1, 1, 4, 4), 0.1)
+    assert not torch.allclose(net(near), net(2 * near), rtol=1e-3)
+
+
+def test_a_vector_reaches_every_position():
+    net = perturb(CouplingConditioner(4, 8, 3))
+    x = torch.randn(1, 2, 5, 5)
+    change = net(x, torch.ones(1, 3)) - net(x, torch.zeros(1, 3))
+    assert change.abs().amin((0, 1)).min() > 0

@@ -1,0 +1,308 @@
+"""Distributions: densities, samples and pairs."""
+
+import math
+
+import pytest
+import torch
+from nflows.distributions.normal import StandardNormal
+from nflows.flows.base import Flow as NFlow
+from torch import nn
+
+import condflows
+from condflows import ActNorm, AffineCoupling, Chain, Flow, LUConv1x1, PairedFlow, Squeeze, Trace, multiscale
+from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
+from condflows.testing import perturb
+
+from models.full_glow import full_glow
+
+
+@pytest.fixture
+def pair():
+    return perturb(full_glow(3, (1, 1), 8, context_width=4), 0.05)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
+
+
+def vector_flow():
+    return perturb(Flow(Chain([ActNorm(2, MLPConditioner(3, 4)), LUConv1x1(2)]), shape=(2,)))
+
+
+# --- Flow -----------------------------------------------------------------------------------------------------------
+
+
+def test_log_prob_is_that_of_the_gaussian_it_is():
+    convolution = perturb(LUConv1x1(3), 0.3)
+    matrix = convolution(torch.eye(3))[0].T.detach()
+    gaussian = torch.distributions.MultivariateNormal(torch.zeros(3), precision_matrix=matrix.T @ matrix)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(Flow(convolution).log_prob(x), gaussian.log_prob(x))
+    torch.testing.assert_close(Flow(convolution)(x), gaussian.log_prob(x))
+
+
+def test_is_an_nflows_flow_and_agrees_with_it():
+    flow, context = vector_flow(), torch.randn(5, 3)
+    assert isinstance(flow, NFlow)
+    theirs = NFlow(flow.transform, StandardNormal([2]))
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(flow.log_prob(x, context), theirs.log_prob(x, context), check_dtype=False)
+    assert theirs.sample(4, context).shape == flow.sample(4, context).shape == (5, 4, 2)
+
+
+def test_samples_follow_the_density():
+    flow = vector_flow()
+    context = torch.randn(1, 3).expand(2, 3)
+    samples, log_prob = flow.sample_and_log_prob(20_000, context)
+    assert samples.shape == (2, 20_000, 2)
+    assert log_prob.shape == (2, 20_000)
+    torch.testing.assert_close(log_prob[1], flow.log_prob(samples[1], context[:1].expand(20_000, 3)))
+    # The entropy of a linear map of noise: that of the noise minus the log-determinant.
+    logabsdet = flow.transform(samples[:, 0], context)[1][0]
+    entropy = 1 + math.log(2 * math.pi) - logabsdet
+    assert (log_prob.mean() + entropy).abs().item() < 0.03
+
+
+def test_shapes_of_samples():
+    flow = Flow(ActNorm(2), shape=(2,))
+    assert flow.sample(3).shape == (3, 2)
+    assert flow.sample(3, torch.randn(4, 9)).shape == (4, 3, 2)
+    samples, log_prob = flow.sample_and_log_prob(3)
+    assert samples.shape == (3, 2)
+    assert log_prob.shape == (3,)
+
+
+def test_samples_belong_to_their_context():
+    flow, context = vector_flow(), torch.randn(3, 3)
+    together = flow.sample(2, context, temperature=0)
+    for i in range(3):
+        torch.testing.assert_close(together[i, 1], flow.sample(1, context[i : i + 1], temperature=0)[0, 0])
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_temperature():
+    flow = Flow(ActNorm(1), shape=(1,))
+    zero = flow.sample(100, temperature=0)
+    assert torch.equal(zero, flow.sample(100, temperature=0.0))
+    assert not zero.any()
+    for temperature in (0.5, 1, 3):
+        samples = flow.sample(20_000, temperature=temperature).detach()
+        assert abs(samples.std().item() / temperature - 1) < 0.05
+    for bad in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="finite temperature of at least 0"):
+            flow.sample(1, temperature=bad)
+
+
+def test_a_generator_makes_samples_reproducible():
+    flow = Flow(ActNorm(2), shape=(2,))
+    draws = [flow.sample(4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    before = torch.random.get_rng_state()
+    flow.sample(4, generator=torch.Generator())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_float64_models_sample_float64():
+    flow = vector_flow().double()
+    samples, log_prob = flow.sample_and_log_prob(3, torch.randn(2, 3, dtype=torch.float64))
+    assert samples.dtype == log_prob.dtype == torch.float64
+    noise = flow.transform_to_noise(samples[:, 0], torch.zeros(2, 3, dtype=torch.float64))
+    restored = flow.transform_from_noise(noise, torch.zeros(2, 3, dtype=torch.float64))
+    assert (restored - samples[:, 0]).abs().max() < 1e-12
+
+
+def test_noise_is_on_the_models_device():
+    flow = Flow(ActNorm(2), shape=(2,)).to("meta")
+    assert flow.sample(3).device.type == "meta"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_open_shapes_take_the_size_of_an_image_context(temperature):
+    def step(c):
+        return Chain([ActNorm(c, GlobalConditioner(2, 2 * c)), AffineCoupling(c, CouplingConditioner(c, 8, 2))])
+
+    for shape in (None, (3, None, None), (3, 8, None)):
+        flow = Flow(multiscale(3, (1, 1), step), shape)
+        assert flow.sample(2, torch.randn(4, 2, 8, 12), temperature).shape == (4, 2, 3, 8, 12)
+    flow = Flow(multiscale(1, (1,), lambda c: ActNorm(c), spatial_dims=3))
+    assert flow.sample(2, torch.randn(4, 5, 2, 4, 6)).shape == (4, 2, 1, 2, 4, 6)
+
+
+def test_structured_contexts():
+    class Weather(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = MLPConditioner(3, 4)
+
+        def forward(self, context):
+            wind, rest = context["wind"], context["rest"]
+            return self.net(torch.cat([wind, *rest], 1))
+
+    flow = perturb(Flow(Chain([ActNorm(2, Weather())]), (2,)), 0.5)
+    context = {"wind": torch.randn(4, 1), "rest": (torch.randn(4, 1), torch.randn(4, 1))}
+    assert flow.sample(3, context).shape == (4, 3, 2)
+    assert flow.log_prob(torch.randn(4, 2), context).shape == (4,)
+    trace = Trace([torch.randn(4, 3)])
+    flow = perturb(Flow(Chain([ActNorm(2, MLPConditioner(3, 4))]), (2,)), 0.5)
+    one = flow.sample(2, trace, temperature=0)
+    assert torch.equal(one, flow.sample(2, trace[0], temperature=0))
+
+
+def test_batches_and_single_inputs_agree():
+    flow = full_glow(3, (2, 2), 16, context_width=8)
+    x_a, x_b = torch.rand(5, 3, 16, 16), torch.rand(5, 3, 16, 16)
+    condflows.initialize(flow, x_b, x_a)
+    together = flow.log_prob(x_b, x_a)
+    alone = torch.cat([flow.log_prob(x_b[i : i + 1], x_a[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=0)
+
+
+# --- PairedFlow -----------------------------------------------------------------------------------------------------
+
+
+def test_paired_flow_is_source_and_target(pair, images):
+    x_a, x_b = images
+    log_p_a, log_p_b = pair(x_a, x_b)
+    _, _, trace = pair.source.transform.forward_with_trace(x_a)
+    torch.testing.assert_close(log_p_a, pair.source.log_prob(x_a))
+    torch.testing.assert_close(log_p_b, pair.target.log_prob(x_b, trace))
+    torch.testing.assert_close(log_p_b, pair.log_prob(x_b, context=x_a))
+    assert all(torch.equal(a, b) for a, b in zip(pair.log_probs(x_a, x_b), (log_p_a, log_p_b), strict=True))
+
+
+def test_paired_flow_depends_on_its_condition(pair, images):
+    x_a, x_b = images
+    assert not torch.allclose(pair.log_prob(x_b, x_a), pair.log_prob(x_b, 1 - x_a))
+    first, second = pair.sample(1, x_a, temperature=0), pair.sample(1, 1 - x_a, temperature=0)
+    assert not torch.allclose(first, second)
+
+
+def test_paired_flow_samples(pair, images):
+    x_a, _ = images
+    samples, log_prob = pair.sample_and_log_prob(3, x_a, 0.7, torch.Generator().manual_seed(1))
+    assert samples.shape == (2, 3, 3, 8, 12)
+    assert torch.equal(samples, pair.sample(3, x_a, 0.7, torch.Generator().manual_seed(1)))
+    for i in range(3):
+        torch.testing.assert_close(log_prob[:, i], pair.log_prob(samples[:, i], x_a), rtol=1e-4, atol=1e-2)
+    cold = pair.sample(2, x_a, temperature=0)
+    assert torch.equal(cold, pair.sample(2, x_a, temperature=0))
+    assert torch.equal(cold[:, 0], cold[:, 1])
+    assert pair.source.sample(2, torch.zeros(1, 1, 8, 12)).shape == (1, 2, 3, 8, 12)
+
+
+def test_the_source_reads_each_condition_once(pair, images):
+    rows = []
+    pair.source.transform.bijectors[1].bijectors[0].register_forward_hook(lambda m, a, r: rows.append(len(a[0])))
+    pair.sample(5, images[0])
+    assert rows == [2]
+
+
+def test_noise_and_transfer(pair, images):
+    x_a, x_b = images
+    noise = pair.transform_to_noise(x_b, x_a)
+    torch.testing.assert_close(pair.transform_from_noise(noise, x_a), x_b, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pair.transfer(x_b, x_a, x_a), x_b, rtol=1e-4, atol=1e-4)
+    moved = pair.transfer(x_b, x_a, 1 - x_a)
+    torch.testing.assert_close(pair.transform_to_noise(moved, 1 - x_a), noise, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(moved, x_b, atol=1e-2)
+
+
+def test_side_information(images):
+    x_a, x_b = images
+    pair = perturb(full_glow(3, (1, 1), 8, context_width=4, side_channels=2), 0.05)
+    side = torch.rand(2, 2, 8, 12)
+    log_prob = pair.log_prob(x_b, (x_a, side))
+    torch.testing.assert_close(pair(x_a, x_b, side)[1], log_prob)
+    assert not torch.allclose(log_prob, pair.log_prob(x_b, (x_a, 1 - side)))
+    assert pair.sample(2, (x_a, side)).shape == (2, 2, 3, 8, 12)
+    single = PairedFlow(ActNorm(2), ActNorm(2, MLPConditioner(3, 4)))
+    assert single.log_prob(torch.randn(5, 2), (torch.randn(5, 2), torch.randn(5, 1))).shape == (5,)
+
+
+def test_any_resolution_with_the_same_weights(pair):
+    for size in ((4, 4), (8, 16), (20, 12)):
+        x_a, x_b = torch.rand(1, 3, *size), torch.rand(1, 3, *size)
+        noise = pair.transform_to_noise(x_b, x_a)
+        assert noise.shape == x_b.shape
+        torch.testing.assert_close(pair.transform_from_noise(noise, x_a), x_b, rtol=1e-4, atol=1e-4)
+        assert pair.sample(1, x_a).shape == (1, 1, 3, *size)
+
+
+def test_the_objective_trains_both_flows(pair, images):
+    log_p_a, log_p_b = pair(*images)
+    (-(1e-4 * log_p_a + log_p_b)).mean().backward()
+    assert all(p.grad is not None for p in pair.parameters())
+
+
+def test_autocast_keeps_densities_in_float32(pair, images):
+    x_a, x_b = images
+    exact = pair.log_prob(x_b, x_a)
+    with torch.autocast("cpu", torch.bfloat16):
+        log_p_a, log_p_b = pair(x_a, x_b)
+    assert log_p_a.dtype == log_p_b.dtype == torch.float32
+    assert (log_p_b - exact).abs().max() / exact.abs().max() < 0.02
+
+
+def test_conditioners_run_in_bf16_under_autocast(images):
+    dtypes = {}
+    net = CouplingConditioner(4, 8)
+    net.net.register_forward_hook(lambda m, a, r: dtypes.update(net=r.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, _ = AffineCoupling(4, net)(torch.randn(2, 4, 4, 4))
+    assert dtypes["net"] == torch.bfloat16
+    assert outputs.dtype == torch.float32
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+ERRORS = {
+    "shape": (lambda: Flow(ActNorm(2), (2,)).log_prob(torch.randn(3, 4)), ValueError, r"\(batch, 2\), got \(3, 4\)"),
+    "rank": (lambda: Flow(ActNorm(2), (2, None)).log_prob(torch.randn(3, 2)), ValueError, r"\(batch, 2, None\)"),
+    "integers": (lambda: Flow(ActNorm(2)).log_prob(torch.ones(3, 2, dtype=int)), TypeError, "dequantize"),
+    "integer noise": (
+        lambda: Flow(ActNorm(2)).transform_from_noise(torch.ones(3, 2, dtype=int)), TypeError, "floating"),
+    "no samples": (lambda: Flow(ActNorm(2), (2,)).sample(0), ValueError, "positive number of samples, got 0"),
+    "half a sample": (lambda: Flow(ActNorm(2), (2,)).sample(1.5), ValueError, "positive number of samples"),
+    "open shape without context": (lambda: Flow(ActNorm(2)).sample(1), ValueError, "open shape None.*shape=..."),
+    "open shape with a vector": (
+        lambda: Flow(ActNorm(2), (2, None)).sample(1, torch.randn(1, 3)), ValueError, "expects an image context"),
+    "open shape of another rank": (
+        lambda: Flow(ActNorm(2), (2, None)).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "must agree"),
+    "no channels": (lambda: Flow(Squeeze()).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "shape=..."),
+    "pair without context": (
+        lambda: PairedFlow(ActNorm(2), ActNorm(2)).log_prob(torch.randn(3, 2)), ValueError, "source image as context"),
+    "pair with integer context": (
+        lambda: PairedFlow(ActNorm(2), ActNorm(2)).sample(1, torch.ones(3, 2, dtype=torch.uint8)), TypeError,
+        "dequantize"),
+    "pair of other batch sizes": (
+        lambda: PairedFlow(ActNorm(2), ActNorm(2, MLPConditioner(2, 4)))(torch.randn(3, 2), torch.randn(4, 2)),
+        ValueError, "batch size 4"),
+    "pair of other structures": (
+        lambda: PairedFlow(Chain([ActNorm(2)]), Chain([ActNorm(2), ActNorm(2)]))(torch.randn(3, 2), torch.randn(3, 2)),
+        ValueError, r"structure \[ActNorm x2\], got \[\*\]"),
+    "source from nflows": (
+        lambda: PairedFlow(Flow(torch.nn.Identity()), ActNorm(2)), TypeError, "put it into a condflows.Chain"),
+    "side of another batch size": (
+        lambda: PairedFlow(ActNorm(2), ActNorm(2)).log_prob(torch.randn(3, 2), (torch.randn(3, 2), torch.randn(1, 2))),
+        ValueError, "batch size 3, got 1"),
+    "nothing fits the levels": (
+        lambda: full_glow(3, (1, 1), 8).log_prob(torch.rand(1, 3, 6, 8), torch.rand(1, 3, 6, 8)), ValueError,
+        r"that 2 divides.*\(1, 6, 3, 4\)|that 2 divides.*3, 4"),
+}
+
+
+@pytest.mark.parametrize("mistake", ERRORS)
+def test_mistakes_are_named(mistake):
+    call, error, message = ERRORS[mistake]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_the_paired_flow_takes_flows_and_bijectors():
+    source = Flow(ActNorm(2), (2,))
+    pair = PairedFlow(source, ActNorm(2))
+    assert pair.source is source
+    assert isinstance(pair.target, Flow)
+    assert ConvConditioner(4)(torch.zeros(1, 2, 3, 3)).shape == (1, 4, 3, 3)

@@ -1,0 +1,371 @@
+"""What the laws do not say: the maps themselves, agreement with nflows, and clear errors."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nflows.transforms.conv import OneByOneConvolution
+from nflows.transforms.coupling import AffineCouplingTransform
+from nflows.transforms.lu import LULinear
+from nflows.transforms.normalization import ActNorm as NFlowsActNorm
+from torch import nn
+
+from condflows import (
+    ActNorm,
+    AffineCoupling,
+    Bijector,
+    Chain,
+    Inverse,
+    LUConv1x1,
+    Split,
+    Squeeze,
+    Trace,
+    glow_step,
+    multiscale,
+    sigmoid_affine,
+    soft_affine,
+)
+from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
+from condflows.testing import perturb
+
+
+class Constant(nn.Module):
+    """A conditioner or coupling net that returns what it was given."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, *inputs):
+        return self.value
+
+
+# --- the maps -------------------------------------------------------------------------------------------------------
+
+
+def test_actnorm_is_the_documented_map():
+    actnorm = ActNorm(2, Constant(torch.tensor([[0.1, -0.2, 0.3, 0.4], [0.0, 0.5, -0.6, 0.7]])))
+    with torch.no_grad():
+        actnorm.log_scale.copy_(torch.tensor([0.2, 0.3]))
+        actnorm.shift.copy_(torch.tensor([1.0, -1.0]))
+    x = torch.randn(2, 2, 3)
+    outputs, logabsdet = actnorm(x, torch.zeros(2, 1))
+    alpha, beta = soft_affine(*actnorm.conditioner.value.chunk(2, 1))
+    a, b = actnorm.log_scale, actnorm.shift
+    want = a.exp()[:, None] * (alpha.exp()[..., None] * x + beta[..., None]) + b[:, None]
+    torch.testing.assert_close(outputs, want)
+    torch.testing.assert_close(logabsdet, 3 * (a + alpha).sum(1))
+
+
+def test_luconv_is_one_matrix_for_every_sample():
+    convolution = perturb(LUConv1x1(4, GlobalConditioner(2, 36, conv_channels=(3,), hidden=())), 0.5)
+    x, context = torch.randn(3, 4, 2, 5), torch.randn(3, 2, 4, 4)
+    outputs, logabsdet = convolution(x, context)
+    basis = torch.eye(4).reshape(4, 4, 1, 1)
+    matrices = []
+    for i in range(3):
+        matrix = convolution(basis, context[i : i + 1].expand(4, -1, -1, -1))[0][:, :, 0, 0].T
+        torch.testing.assert_close(outputs[i], torch.einsum("ij,jhw->ihw", matrix, x[i]))
+        torch.testing.assert_close(logabsdet[i], 10 * torch.linalg.slogdet(matrix).logabsdet)
+        assert not any(torch.allclose(matrix, other) for other in matrices)
+        matrices.append(matrix)
+
+
+@pytest.mark.parametrize("c", [1, 2, 3, 12, 48])
+def test_luconv_starts_as_a_rotation(c):
+    def matrix(seed, conditioner=None):
+        torch.manual_seed(seed)
+        return LUConv1x1(c, conditioner)(torch.eye(c), torch.randn(c, 3))[0].T
+
+    q = matrix(1)
+    torch.testing.assert_close(q @ q.T, torch.eye(c), rtol=0, atol=1e-5)
+    torch.testing.assert_close(matrix(1, MLPConditioner(3, 2 * c * c + c)), q, rtol=0, atol=1e-5)
+    if c > 2:
+        assert not torch.allclose(matrix(2), q)
+
+
+def test_rotations_are_drawn_uniformly():
+    """The mean of a uniform (Haar) rotation is 0; that of a QR without sign correction is not."""
+    mean = torch.stack([LUConv1x1(3)(torch.eye(3))[0] for _ in range(2000)]).mean(0)
+    assert mean.abs().max() < 0.06
+
+
+def test_coupling_is_the_documented_map():
+    raw = torch.randn(2, 4, 3)
+    x = torch.randn(2, 5, 3)
+    outputs, logabsdet = AffineCoupling(5, Constant(raw), sigmoid_affine)(x)
+    assert torch.equal(outputs[:, :3], x[:, :3])
+    scale = torch.sigmoid(raw[:, :2] + 2)
+    torch.testing.assert_close(outputs[:, 3:], x[:, 3:] * scale + raw[:, 2:])
+    torch.testing.assert_close(logabsdet, scale.log().sum((1, 2)))
+
+
+def test_squeeze_has_the_channel_order_of_pixel_unshuffle():
+    x = torch.randn(2, 3, 6, 12)
+    for factor in (1, 2, 3):
+        assert torch.equal(Squeeze(factor)(x)[0], F.pixel_unshuffle(x, factor))
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_squeeze_keeps_blocks_together(d):
+    x = torch.arange(4**d, dtype=torch.float32).reshape(1, 1, *(4,) * d)
+    outputs = Squeeze()(x)[0]
+    assert outputs.shape == (1, 2**d, *(2,) * d)
+    corner = x[(0, 0, *(slice(0, 2),) * d)].flatten()
+    assert torch.equal(outputs[(0, slice(None), *(0,) * d)], corner)
+
+
+def test_split_sends_the_first_half_on():
+    class Plus(Bijector):
+        def forward(self, inputs, context=None):
+            return inputs + 1, inputs.new_zeros(len(inputs))
+
+    x = torch.zeros(2, 5)
+    assert torch.equal(Split(Plus())(x)[0], torch.tensor([1.0, 1, 1, 0, 0]).expand(2, 5))
+
+
+def test_checkpointing_changes_memory_not_results():
+    def run(checkpoint):
+        torch.manual_seed(0)
+        step = perturb(glow_step(4, CouplingConditioner(4, 8), checkpoint=checkpoint))
+        x = torch.randn(2, 4, 6, 6, requires_grad=True)
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+            outputs, logabsdet = step(x)
+        (outputs.square().sum() + logabsdet.sum()).backward()
+        return outputs, x.grad, [p.grad for p in step.parameters()], len(saved)
+
+    plain, saving = run(False), run(True)
+    assert torch.equal(plain[0], saving[0])
+    assert torch.equal(plain[1], saving[1])
+    assert all(torch.equal(a, b) for a, b in zip(plain[2], saving[2], strict=True))
+    assert saving[3] < plain[3] / 4
+
+
+def test_multiscale_nests_as_documented():
+    flow = multiscale(3, (1, 2), lambda c: ActNorm(c), lambda c: AffineCoupling(c, ConvConditioner(c)), ActNorm)
+    trace = flow.forward_with_trace(torch.randn(1, 3, 8, 8))[2]
+    shapes = [tuple(leaf.shape[1:]) for leaf in trace.leaves()]
+    assert shapes == [(12, 4, 4), (12, 4, 4), (12, 4, 4), (24, 2, 2), (24, 2, 2), (24, 2, 2), (24, 2, 2), (6, 4, 4),
+                      (3, 8, 8)]
+    with pytest.raises(ValueError, match="at least one level"):
+        multiscale(3, (), ActNorm)
+
+
+# --- agreement with nflows on equal parameters ----------------------------------------------------------------------
+
+
+def test_agrees_with_nflows_actnorm():
+    theirs = NFlowsActNorm(3)
+    x = 2 * torch.randn(4, 3, 5, 5) + 1
+    theirs(x)  # initializes itself
+    theirs.eval()
+    ours = ActNorm(3)
+    with torch.no_grad():
+        ours.log_scale.copy_(theirs.log_scale)
+        ours.shift.copy_(theirs.shift)
+    for a, b in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(ours.inverse(x), theirs.inverse(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_agrees_with_nflows_one_by_one_convolution():
+    theirs = OneByOneConvolution(4, identity_init=False)
+    ours = LUConv1x1(4)
+    lower, upper = theirs._create_lower_upper()
+    with torch.no_grad():
+        ours.permutation.copy_(torch.eye(4))
+        ours.sign.fill_(1)
+        ours.lower.copy_(lower.tril(-1))
+        ours.upper.copy_(upper.triu(1))
+        ours.log_s.copy_(upper.diagonal().log())
+        theirs.bias.zero_()
+    x = torch.randn(3, 4, 5, 6)
+    permuted = theirs.permutation(x)[0]
+    for a, b in zip(ours(permuted), theirs(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_agrees_with_nflows_linear_layer_on_vectors():
+    theirs = LULinear(5, identity_init=False)
+    ours = LUConv1x1(5)
+    lower, upper = theirs._create_lower_upper()
+    with torch.no_grad():
+        ours.permutation.copy_(torch.eye(5))
+        ours.sign.fill_(1)
+        ours.lower.copy_(lower.tril(-1))
+        ours.upper.copy_(upper.triu(1))
+        ours.log_s.copy_(upper.diagonal().log())
+        theirs.bias.zero_()
+    x = torch.randn(3, 5)
+    for a, b in zip(ours(x), theirs(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_agrees_with_nflows_affine_coupling():
+    net = nn.Conv2d(2, 4, 3, padding=1)
+
+    class Theirs(nn.Module):
+        def forward(self, inputs, context=None):
+            return net(inputs)
+
+    theirs = AffineCouplingTransform(torch.tensor([-1.0, -1.0, 1.0, 1.0]), lambda i, o: Theirs())
+
+    def nflows_affine(raw_shift, raw_scale):  # in their order, the shifts come first
+        return (torch.sigmoid(raw_scale + 2) + 1e-3).log(), raw_shift
+
+    ours = AffineCoupling(4, Theirs(), nflows_affine)
+    x = torch.randn(3, 4, 5, 6)
+    want_outputs, want_logabsdet = theirs(x)
+    outputs, logabsdet = ours(x)
+    torch.testing.assert_close(outputs, want_outputs)
+    torch.testing.assert_close(logabsdet, want_logabsdet)
+    torch.testing.assert_close(ours.inverse(x)[0], theirs.inverse(x)[0])
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(-(2.0**100), 2.0**100, width=32), st.floats(-(2.0**100), 2.0**100, width=32))
+def test_affine_bounds(raw_scale, raw_shift):
+    raw = torch.tensor([raw_scale]), torch.tensor([raw_shift])
+    log_scale, shift = soft_affine(*raw)
+    assert abs(float(log_scale)) <= 2.00001
+    assert abs(float(shift)) <= 100.001
+    log_scale, shift = sigmoid_affine(*raw)
+    assert -10 <= float(log_scale) <= 0
+    assert float(shift) == raw_shift
+
+
+def test_affine_at_zero():
+    zero = torch.zeros(1, requires_grad=True)
+    log_scale, shift = soft_affine(zero, zero)
+    assert (log_scale, shift) == (0, 0)
+    assert torch.autograd.grad(log_scale + 2 * shift, zero) == (3,)
+    assert sigmoid_affine(zero, zero)[0].exp().item() == pytest.approx(0.880797, abs=1e-6)
+
+
+@settings(max_examples=30)
+@given(c=st.sampled_from([2, 3, 12, 48]), seed=st.integers(0, 2**16), size=st.sampled_from([1.0, 1e2, 1e4, 1e8]))
+def test_contexts_change_the_condition_number_by_a_bounded_factor(c, seed, size):
+    torch.manual_seed(seed)
+    raw = size * torch.randn(3, 2 * c * c + c, dtype=torch.float64)
+    kernel = LUConv1x1(c, Constant(raw)).double()
+    with torch.no_grad():  # an identity W_0 leaves the context's own factor
+        kernel.permutation.copy_(torch.eye(c))
+        kernel.sign.fill_(1)
+        for parameter in (kernel.lower, kernel.upper, kernel.log_s):
+            parameter.zero_()
+    lower, upper, _ = kernel._factors(torch.zeros(3, c, dtype=torch.float64), torch.zeros(3, 1))
+    assert torch.linalg.cond(lower @ upper).max() < 356
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**16), size=st.sampled_from([1e2, 1e4, 1e6]), d=st.sampled_from([0, 2]))
+def test_extreme_contexts_stay_finite_and_invertible(seed, size, d):
+    """Random nets, ours and a user's own, on contexts far outside of what was seen."""
+    torch.manual_seed(seed)
+    c, shape = 6, (4, 4)[:d]
+    context = size * torch.randn(2, 3, *shape)
+    nets = [
+        MLPConditioner(3, 2 * c) if d == 0 else GlobalConditioner(3, 2 * c),
+        MLPConditioner(3, 2 * c * c + c) if d == 0 else GlobalConditioner(3, 2 * c * c + c),
+        MLPConditioner(3, 6, 3) if d == 0 else CouplingConditioner(c, 16, 3),
+    ]
+    own = [nn.Sequential(nn.Flatten(), nn.Linear(3 * 4**d, n)) for n in (2 * c, 2 * c * c + c)]
+    step = [*(perturb(net, 1.0, seed) for net in nets), *own]
+    x = torch.randn(2, c, *shape)
+    for bijector in (
+        ActNorm(c, step[0]), LUConv1x1(c, step[1]), AffineCoupling(c, step[2]), ActNorm(c, step[3]),
+        LUConv1x1(c, step[4]), AffineCoupling(c, step[2], sigmoid_affine),
+    ):
+        outputs, logabsdet = bijector(x, context)
+        assert torch.isfinite(outputs).all()
+        assert torch.isfinite(logabsdet).all()
+        if getattr(bijector, "affine", None) is not sigmoid_affine:  # its shift is not bounded
+            torch.testing.assert_close(bijector.inverse(outputs, context)[0], x, rtol=1e-3, atol=1e-3)
+        else:
+            assert torch.isfinite(bijector.inverse(x, context)[0]).all()
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+X = torch.randn(2, 4, 4, 4)
+ERRORS = {
+    "channels of actnorm": (lambda: ActNorm(3)(X), ValueError, r"ActNorm expects 3 channels.*\(2, 4, 4, 4\)"),
+    "channels of luconv": (lambda: LUConv1x1(3).inverse(X), ValueError, "LUConv1x1 expects 3 channels"),
+    "channels of coupling": (
+        lambda: AffineCoupling(6, ConvConditioner(6))(X), ValueError, "AffineCoupling expects 6 channels"),
+    "rank too low": (lambda: ActNorm(4)(torch.randn(4)), ValueError, r"0 to 3 spatial dimensions, got shape \(4,\)"),
+    "rank too high": (lambda: LUConv1x1(1)(torch.randn(1, 1, 1, 1, 1, 1)), ValueError, "0 to 3 spatial dimensions"),
+    "not a tensor": (lambda: ActNorm(4)([1.0]), TypeError, "expects a tensor, got list"),
+    "integer images": (
+        lambda: ActNorm(4)(X.to(torch.uint8)), TypeError, "floating-point inputs, got torch.uint8.*dequantize"),
+    "squeeze of odd sizes": (lambda: Squeeze()(X[..., :3]), ValueError, r"that 2 divides, got shape \(2, 4, 4, 3\)"),
+    "inverse squeeze": (lambda: Squeeze().inverse(X[:, :3]), ValueError, r"2\*\*2 divides"),
+    "squeeze factor": (lambda: Squeeze(0), ValueError, "at least 1, got 0"),
+    "batch of actnorm's context": (
+        lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.randn(3, 3)), ValueError, r"batch size 2.*\(3, 3\)"),
+    "batch of luconv's context": (
+        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X, torch.randn(1, 3)), ValueError, r"batch size 2.*\(1, 3\)"),
+    "batch of coupling's context": (
+        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(1, 3)), ValueError, "batch size 2"),
+    "scalar context": (lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.tensor(1.0)), ValueError, "batch size 2"),
+    "actnorm without context": (lambda: ActNorm(4, MLPConditioner(3, 8))(X), ValueError, "expects a context, got None"),
+    "luconv without context": (lambda: LUConv1x1(4, MLPConditioner(3, 36))(X), ValueError, "a context, got None"),
+    "coupling without context": (
+        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X), ValueError, "context tensor with 3.*NoneType"),
+    "context of another type": (
+        lambda: ActNorm(4, MLPConditioner(3, 8))(X, "sunny"), TypeError, "context of tensors.*str"),
+    "channels of the context": (
+        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(2, 2, 4, 4)), ValueError,
+        r"3 channels in dimension 1, got shape \(2, 2, 4, 4\)"),
+    "channels of a global context": (
+        lambda: ActNorm(4, GlobalConditioner(3, 8))(X, torch.randn(2, 2, 4, 4)), ValueError, "with 3 channels"),
+    "rank of the context": (
+        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(2, 3, 4)), ValueError,
+        "2 spatial dimensions or none"),
+    "a trace for one operation": (
+        lambda: ActNorm(4, MLPConditioner(3, 8))(X, Trace([X, X])), ValueError, "single operation.*Trace"),
+    "a trace for a coupling": (
+        lambda: AffineCoupling(4, ConvConditioner(4))(X, Trace([X])), ValueError, "single operation"),
+    "a trace of another length": (
+        lambda: Chain([ActNorm(4), ActNorm(4)])(X, Trace([X])), ValueError,
+        r"structure \[ActNorm x2\], got \[\*\]"),
+    "a trace of another nesting": (
+        lambda: Chain([ActNorm(4), Chain([ActNorm(4)])])(X, Trace([X, X])), ValueError,
+        r"structure \[ActNorm, \[ActNorm\]\], got \[\* x2\]"),
+    "a deeper trace": (
+        lambda: Chain([Inverse(ActNorm(4))])(X, Trace([Trace([X])])), ValueError, r"\[Inverse\], got \[\[\*\]\]"),
+    "a trace for a split": (lambda: Split(ActNorm(2))(X, Trace([X])), ValueError, r"structure \[\*, ActNorm\]"),
+    "coupling of one channel": (lambda: AffineCoupling(1, ConvConditioner(2)), ValueError, "2 channels, got 1"),
+    "split of one channel": (lambda: Split(ActNorm(1))(X[:, :1]), ValueError, r"at least 2 channels.*\(2, 1, 4, 4\)"),
+    "inner changes the shape": (lambda: Split(Squeeze())(X), ValueError, "keep the shape.*Inverse of its Squeeze"),
+    "actnorm's net": (
+        lambda: ActNorm(4, MLPConditioner(3, 7))(X, torch.randn(2, 3)), ValueError, r"return \(2, 8\).*got \(2, 7\)"),
+    "luconv's net": (
+        lambda: LUConv1x1(4, MLPConditioner(3, 35))(X, torch.randn(2, 3)), ValueError, r"return \(2, 36\)"),
+    "coupling's net": (lambda: AffineCoupling(4, nn.Identity())(X), TypeError, "forward"),
+    "coupling's net of too few channels": (
+        lambda: AffineCoupling(4, Constant(torch.zeros(2, 2, 4)))(torch.randn(2, 4, 4)), ValueError,
+        r"to return \(2, 4, 4\), got \(2, 2, 4\); let it end in 4 channels"),
+    "spatial dimensions of a net": (lambda: GlobalConditioner(3, 8, spatial_dims=0), ValueError, "use MLPConditioner"),
+    "spatial dimensions of a coupling's net": (
+        lambda: CouplingConditioner(4, spatial_dims=4), ValueError, "1 to 3 spatial dimensions, got 4"),
+}
+
+
+@pytest.mark.parametrize("mistake", ERRORS)
+def test_mistakes_are_named(mistake):
+    call, error, message = ERRORS[mistake]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_bijector_without_methods_says_so():
+    with pytest.raises(NotImplementedError, match="Bijector does not define forward"):
+        Bijector()(X)
+    with pytest.raises(NotImplementedError, match="Bijector does not define inverse"):
+        Bijector().inverse(X)
