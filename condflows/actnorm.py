@@ -25,7 +25,7 @@ class ActNorm(Bijector):
     channels and positions. Paper: Glow (arXiv 1807.03039) section 3.1; Full-Glow (arXiv 2012.05846) equation (5).
 
     Args:
-        num_channels: C.
+        num_channels: C, the number of channels.
         conditioner: a module that maps the context to the offsets, or None.
         affine: maps raw offsets to bounded ones; see :func:`condflows.affine.soft_affine`.
 

@@ -1,7 +1,7 @@
-"""Nets that predict an operation's parameters from a context. All start at zero output.
+"""Nets that predict an operation's parameters from a context. All start at zero output, none holds a resolution.
 
-The convolutional ones first bound their context softly to +-10, so that one far outside of what was trained on gives
-no extreme answer: scale contexts to order 1. None holds a resolution in its weights.
+The convolutional ones first bound their context softly to +-3: scale contexts to order 1. A context far outside of
+what was trained on then still gives parameters like those of training, and a deep flow stays invertible in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from condflows.affine import soft_bound
 from condflows.trace import Context, resize
 
 __all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner"]
+
+CONTEXT_BOUND = 3
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
@@ -86,7 +88,8 @@ class GlobalConditioner(nn.Module):
         self.net = _start_at_zero(nn.Sequential(*layers))
 
     def forward(self, context: Tensor) -> Tensor:
-        return self.net(soft_bound(_require(context, "GlobalConditioner", self.context_channels), 10))
+        context = _require(context, "GlobalConditioner", self.context_channels)
+        return self.net(soft_bound(context, CONTEXT_BOUND))
 
 
 class CouplingConditioner(nn.Module):
@@ -131,8 +134,9 @@ class CouplingConditioner(nn.Module):
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         if self.context_channels:
-            context = soft_bound(_require(context, "CouplingConditioner", self.context_channels), 10)
-            inputs = torch.cat([inputs, self.encoder(resize(context, inputs)).to(inputs.dtype)], dim=1)
+            context = _require(context, "CouplingConditioner", self.context_channels)
+            code = self.encoder(resize(soft_bound(context, CONTEXT_BOUND), inputs))
+            inputs = torch.cat([inputs, code.to(inputs.dtype)], dim=1)
         return self.net(inputs)
 
 

@@ -31,7 +31,7 @@ def glow_step(
     """One step of Glow: actnorm, 1x1 convolution, affine coupling, each conditional if given a conditioner.
 
     Args:
-        num_channels: C.
+        num_channels: C, the number of channels.
         coupling: the coupling's net, called as ``coupling(first_part, context)``.
         actnorm: maps the actnorm's context to ``(batch, 2*C)`` offsets, or None.
         conv: maps the 1x1 convolution's context to ``(batch, 2*C*C + C)`` offsets, or None.

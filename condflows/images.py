@@ -31,7 +31,8 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
     if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
         raise TypeError(f"dequantize expects integer images, got {images.dtype}; pass the 8-bit values, for example "
                         "(image * 255).round().to(torch.uint8)")
-    if images.numel() and not 0 <= int(images.min()) <= int(images.max()) < 2**bits:
+    in_range = images.dtype == torch.uint8 and bits >= 8
+    if not in_range and images.numel() and not 0 <= int(images.min()) <= int(images.max()) < 2**bits:
         raise ValueError(f"dequantize expects values in [0, {2**bits}), got {int(images.min())} to "
                          f"{int(images.max())}; pass bits=...")
     device = generator.device if generator is not None else images.device

@@ -32,7 +32,7 @@ class LUConv1x1(Bijector):
     Paper: Glow (arXiv 1807.03039) section 3.2; Full-Glow (arXiv 2012.05846) equation (6).
 
     Args:
-        num_channels: C.
+        num_channels: C, the number of channels.
         conditioner: a module that maps the context to the raw offsets, or None.
 
     Raises:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from condflows import (
     ActNorm,
     AffineCoupling,
+    Bijector,
     Chain,
     Inverse,
     LUConv1x1,
@@ -200,3 +201,29 @@ ENTRIES["2d: Full-Glow's target"] = Entry(
 ENTRIES["2d: Full-Glow's target with side information"] = Entry(
     lambda: small_full_glow(side_channels=1, condition_channels=2).target.transform, 3, (4, 4),
     traced(lambda: small_full_glow(condition_channels=2).source.transform, 2, side=1), heavy=True)
+
+
+class Joint(Bijector):
+    """A whole pair as one bijection of (x_a, x_b): the gradient of the target reaches the source through the trace."""
+
+    def __init__(self, pair):
+        super().__init__()
+        self.pair = pair
+
+    def forward(self, inputs, context=None):
+        x_a, x_b = inputs.chunk(2, dim=1)
+        z_a, source_logabsdet, trace = self.pair.source.transform.forward_with_trace(x_a)
+        z_b, target_logabsdet = self.pair.target.transform(x_b, trace)
+        return torch.cat([z_a, z_b], dim=1), source_logabsdet + target_logabsdet
+
+    def inverse(self, inputs, context=None):
+        z_a, z_b = inputs.chunk(2, dim=1)
+        x_a, source_logabsdet = self.pair.source.transform.inverse(z_a)
+        trace = self.pair.source.transform.forward_with_trace(x_a)[2]
+        x_b, target_logabsdet = self.pair.target.transform.inverse(z_b, trace)
+        return torch.cat([x_a, x_b], dim=1), source_logabsdet + target_logabsdet
+
+
+ENTRIES["2d: Full-Glow, source and target together"] = Entry(lambda: Joint(small_full_glow()), 6, (4, 4), heavy=True)
+ENTRIES["2d: Full-Glow, together and checkpointed"] = Entry(
+    lambda: Joint(small_full_glow(checkpoint=True)), 6, (4, 4), heavy=True)

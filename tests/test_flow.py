@@ -230,6 +230,27 @@ def test_any_resolution_with_the_same_weights(pair):
         assert pair.sample(1, x_a).shape == (1, 1, 3, *size)
 
 
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+def test_a_deep_pair_stays_invertible_far_outside(size):
+    """Eight steps with random nets, on conditions of a size that was never seen."""
+    pair = perturb(full_glow(3, (4, 4), 32, context_width=16), 0.03)
+    x_a, x_b = size * torch.randn(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    noise = pair.transform_to_noise(x_b, x_a)
+    torch.testing.assert_close(pair.transform_from_noise(noise, x_a), x_b, rtol=0, atol=1e-3)
+    assert torch.isfinite(torch.cat(pair(x_a, x_b))).all()
+    assert torch.isfinite(pair.sample(2, x_a)).all()
+
+
+def test_models_in_bfloat16_keep_densities_in_float32():
+    flow = Flow(Chain([ActNorm(4, GlobalConditioner(2, 8)), LUConv1x1(4), AffineCoupling(4, ConvConditioner(4))]))
+    flow = flow.to(torch.bfloat16)
+    x, context = torch.randn(2, 4, 4, 4, dtype=torch.bfloat16), torch.randn(2, 2, 4, 4, dtype=torch.bfloat16)
+    noise, logabsdet = flow.transform(x, context)
+    assert noise.dtype == torch.bfloat16
+    assert logabsdet.dtype == flow.log_prob(x, context).dtype == torch.float32
+    torch.testing.assert_close(flow.transform.inverse(noise, context)[0], x, rtol=0.1, atol=0.1)
+
+
 def test_the_objective_trains_both_flows(pair, images):
     log_p_a, log_p_b = pair(*images)
     (-(1e-4 * log_p_a + log_p_b)).mean().backward()

@@ -75,7 +75,7 @@ class Config:
 
 PAPER = Config(
     steps=(16, 16, 16, 16), width=512, context_width=128, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0,
-    linear_decay=False,
+    linear_decay=False, init_pairs=1,
 )
 PRESETS = {
     "small": Config(),

@@ -15,9 +15,9 @@ from torchmetrics.aggregation import MeanMetric
 from tqdm import tqdm
 
 import condflows
-import runs
 from condflows import bits_per_dim, dequantize
 
+import runs
 from data import open_dataset
 from models import MODELS
 
@@ -163,5 +163,6 @@ def sample_grid(model: Any, dataset: Any, device: torch.device, temperature: flo
     condition, photo = (torch.stack([item[key] for item in items]) for key in ("condition", "photo"))
     noise = torch.Generator(device).manual_seed(0)
     x_a, _ = Pairs(device, noise)({"condition": condition, "photo": photo})
-    samples = model.sample(GRID_SAMPLES, context=x_a, temperature=temperature, generator=noise)
+    # One condition at a time, for the memory that large images need.
+    samples = torch.cat([model.sample(GRID_SAMPLES, x[None], temperature, noise).cpu() for x in x_a])
     return runs.grid([condition / 255, photo / 255, *samples.unbind(1)])
