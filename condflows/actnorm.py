@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import AffineMap, soft_affine
-from condflows.bijector import Bijector, at_least_float32, check_inputs, require_context, sum_log_scale
+from condflows.bijector import Bijector, check_inputs, require_context, sum_log_scale
 from condflows.trace import Context
 
 __all__ = ["ActNorm"]
 
 
 class ActNorm(Bijector):
-    r"""Per-channel affine map :math:`y = e^{a} (e^{\alpha} x + \beta) + b`.
+    r"""Per-channel affine map :math:`y = e^a (e^\alpha x + u \beta) + b`.
 
-    :math:`a` (``log_scale``) and :math:`b` (``shift``) are parameters, set by :func:`condflows.initialize` so that
-    every channel of the output has mean 0 and standard deviation 1. Without a conditioner
-    :math:`\alpha = \beta = 0`. With one, they are its offsets: ``conditioner(context)`` is ``(batch, 2*C)``, or
-    ``(batch, 2*C, *spatial)`` for a map of its own at every position; the raw :math:`\alpha` come first, then the
-    raw :math:`\beta`, and ``affine`` bounds both.
+    :math:`a` (``log_scale``), :math:`b` (``shift``) and the constant :math:`u` (``unit``) are set by
+    :func:`condflows.initialize`: every channel of the output has mean 0 and standard deviation 1, and :math:`u` is the
+    standard deviation of the input, 1 before. Without a conditioner :math:`\alpha = \beta = 0`. With one, they are its
+    offsets: ``conditioner(context)`` is ``(batch, 2*C)``, or ``(batch, 2*C, *spatial)`` for a map of its own at every
+    position; the raw :math:`\alpha` come first, then the raw :math:`\beta`, and ``affine`` bounds both.
 
     Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant: the sum of :math:`a + \alpha` over
     channels and positions. Paper: Glow (arXiv 1807.03039) section 3.1; Full-Glow (arXiv 2012.05846) equation (5).
@@ -38,6 +38,8 @@ class ActNorm(Bijector):
     (torch.Size([2, 3, 8, 8]), torch.Size([2]))
     """
 
+    unit: Tensor
+
     def __init__(self, num_channels: int, conditioner: nn.Module | None = None, affine: AffineMap = soft_affine):
         super().__init__()
         self.num_channels = num_channels
@@ -45,6 +47,7 @@ class ActNorm(Bijector):
         self.affine = affine
         self.log_scale = nn.Parameter(torch.zeros(num_channels))
         self.shift = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("unit", torch.ones(num_channels))
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._log_scale_and_shift(inputs, context)
@@ -61,7 +64,7 @@ class ActNorm(Bijector):
         if self.conditioner is None:
             return log_scale, shift
         alpha, beta = self._offsets(self.conditioner, inputs, context)
-        return log_scale + alpha, shift + log_scale.exp() * beta
+        return log_scale + alpha, shift + log_scale.exp() * self.unit.view(per_channel) * beta
 
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         require_context(context, inputs, "ActNorm")
@@ -82,14 +85,19 @@ class ActNorm(Bijector):
         """
         check_inputs(inputs, "ActNorm", self.num_channels)
         values = inputs.to(torch.float64)
+        self.unit.copy_(_deviation(values, inputs.dtype))
         if self.conditioner is not None:
             alpha, beta = self._offsets(self.conditioner, inputs, context)
-            values = values * alpha.to(torch.float64).exp() + beta
-        values = values.transpose(0, 1).flatten(1)
-        mean = values.mean(1)
-        std = values.std(1) if values.shape[1] > 1 else torch.zeros_like(mean)
-        rounding = 16 * torch.finfo(inputs.dtype).eps * values.abs().amax(1)
-        std = torch.where(std > rounding, std, 1)
-        self.log_scale.copy_(-std.log())
-        # From the rounded scale, so that the mean is exactly cancelled in the parameter's own precision.
-        self.shift.copy_(-mean * self.log_scale.to(at_least_float32(self.log_scale.dtype)).exp())
+            unit = self.unit.view(1, self.num_channels, *(1 for _ in inputs.shape[2:]))
+            values = values * alpha.to(torch.float64).exp() + unit * beta
+        self.log_scale.copy_(-_deviation(values, inputs.dtype).log())
+        # With the rounded scale, so that the mean is cancelled in the parameter's own precision.
+        self.shift.copy_(-self.log_scale.to(torch.float64).exp() * values.transpose(0, 1).flatten(1).mean(1))
+
+
+def _deviation(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The standard deviation of each channel; 1 where it is no more than the rounding of ``dtype``."""
+    values = values.transpose(0, 1).flatten(1)
+    deviation = values.std(1, correction=min(1, values.shape[1] - 1))
+    rounding = 16 * torch.finfo(dtype).eps * values.abs().amax(1) + torch.finfo(dtype).tiny
+    return torch.where(deviation > rounding, deviation, 1)

@@ -16,23 +16,24 @@ AffineMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def soft_bound(x: Tensor, bound: float) -> Tensor:
     r""":math:`x / \sqrt{1 + (x / b)^2}`: the identity to second order at 0, and always within :math:`\pm b`."""
-    return x * torch.rsqrt(1 + (x / bound).square())
+    return bound * torch.sin(torch.atan(x / bound))  # the same function, without squares that overflow
 
 
 def soft_affine(raw_scale: Tensor, raw_shift: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The default: :math:`\log s = o_1 / \sqrt{1 + (o_1/2)^2}` and :math:`t = o_2 / \sqrt{1 + (o_2/100)^2}`.
+    r"""The default: :math:`\log s = o_1 / \sqrt{1 + (o_1/2)^2}` and :math:`t = o_2 / \sqrt{1 + (o_2/10)^2}`.
 
     Zero outputs are the identity map. The scale stays in :math:`[e^{-2}, e^2] = [0.135, 7.39]`, so inverting
-    multiplies an error by at most 7.4; the shift stays within :math:`\pm 100`, so that subtracting it keeps the
-    digits of the data however extreme the context is.
+    multiplies an error by at most 7.4; the shift stays within :math:`\pm 10`, so that subtracting it keeps the digits
+    of data of order 1 however extreme the context is.
     """
-    return soft_bound(raw_scale, 2), soft_bound(raw_shift, 100)
+    return soft_bound(raw_scale, 2), soft_bound(raw_shift, 10)
 
 
 def sigmoid_affine(raw_scale: Tensor, raw_shift: Tensor) -> tuple[Tensor, Tensor]:
     r"""The paper's equations (9) and (10): :math:`s = \mathrm{sigmoid}(o_1 + 2)` and :math:`t = o_2`.
 
-    The scale is kept above :math:`e^{-10} = 4.5\cdot10^{-5}`, so that inverting multiplies an error by at most
-    22,026 and cannot overflow; above that bound it is the paper's. Zero outputs scale by 0.881.
+    The scale is kept above :math:`e^{-5} = 0.0067`, the sigmoid of -5, so that inverting multiplies an error by at
+    most 148; where it is kept, its gradient is 0. The shift is bounded softly to :math:`\pm 100`. Zero outputs scale
+    by 0.881.
     """
-    return F.logsigmoid(raw_scale + 2).clamp(min=-10), raw_shift
+    return F.logsigmoid(raw_scale + 2).clamp(min=-5), soft_bound(raw_shift, 100)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condflows.trace import Context, Trace, context_tensors
 
-__all__ = ["Bijector"]
+__all__ = ["Bijector", "sum_log_scale"]
 
 
 class Bijector(Transform):
@@ -65,7 +65,7 @@ def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
     """The log-determinant ``(batch,)`` of scaling ``inputs`` by ``exp(log_scale)``, which broadcasts to them."""
     repeats = inputs.shape[1:].numel() // max(1, log_scale.shape[1:].numel())
     total = log_scale.flatten(1).sum(1, dtype=at_least_float32(log_scale.dtype))
-    return (total * repeats).expand(len(inputs))
+    return (total * repeats).expand(len(inputs)).contiguous()
 
 
 def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:

@@ -1,7 +1,8 @@
 """Nets that predict an operation's parameters from a context. All start at zero output, none holds a resolution.
 
-The convolutional ones first bound their context softly to +-3: scale contexts to order 1. A context far outside of
-what was trained on then still gives parameters like those of training, and a deep flow stays invertible in float32.
+They compress what they read: the convolutional ones bound it softly to +-3, ``MLPConditioner`` takes its ``asinh``. So
+what lies far outside of what was trained on gives parameters like those of training, no layer feeds a growing
+activation back into itself, and a deep flow stays invertible in float32. Scale image contexts to order 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from condflows.trace import Context, resize
 
 __all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner"]
 
-CONTEXT_BOUND = 3
+BOUND = 3.0
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
@@ -44,11 +45,15 @@ def _start_at_zero(net: nn.Sequential) -> nn.Sequential:
     return net
 
 
-def _require(context: Context, name: str, channels: int) -> Tensor:
+def _require(context: Context, name: str, channels: int, ndim: int | None = None) -> Tensor:
     if not isinstance(context, Tensor) or context.ndim < 2 or context.shape[1] != channels:
         came = f"shape {tuple(context.shape)}" if isinstance(context, Tensor) else type(context).__name__
         raise ValueError(f"{name} expects a context tensor with {channels} channels in dimension 1, got {came}; "
                          "pass such a context or build the conditioner for its channels")
+    if ndim is not None and context.ndim != ndim:
+        raise ValueError(f"{name} expects a context with {ndim - 2} spatial dimensions, got shape "
+                         f"{tuple(context.shape)}; build it with spatial_dims={context.ndim - 2}, or for vectors "
+                         "use MLPConditioner")
     return context
 
 
@@ -80,6 +85,7 @@ class GlobalConditioner(nn.Module):
     ):
         super().__init__()
         self.context_channels = context_channels
+        self.spatial_dims = spatial_dims
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairwise([context_channels, *conv_channels])):
             layers += [_conv(spatial_dims, inputs, outputs, 3 if i else 1), nn.ReLU()]
@@ -88,8 +94,8 @@ class GlobalConditioner(nn.Module):
         self.net = _start_at_zero(nn.Sequential(*layers))
 
     def forward(self, context: Tensor) -> Tensor:
-        context = _require(context, "GlobalConditioner", self.context_channels)
-        return self.net(soft_bound(context, CONTEXT_BOUND))
+        context = _require(context, "GlobalConditioner", self.context_channels, 2 + self.spatial_dims)
+        return self.net(soft_bound(context, BOUND))
 
 
 class CouplingConditioner(nn.Module):
@@ -133,9 +139,10 @@ class CouplingConditioner(nn.Module):
         ))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
+        inputs = soft_bound(inputs, BOUND)
         if self.context_channels:
             context = _require(context, "CouplingConditioner", self.context_channels)
-            code = self.encoder(resize(soft_bound(context, CONTEXT_BOUND), inputs))
+            code = self.encoder(resize(soft_bound(context, BOUND), inputs))
             inputs = torch.cat([inputs, code.to(inputs.dtype)], dim=1)
         return self.net(inputs)
 
@@ -153,7 +160,7 @@ class ConvConditioner(nn.Module):
         )
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
-        return self.net(inputs)
+        return self.net(soft_bound(inputs, BOUND))
 
 
 class MLPConditioner(nn.Module):
@@ -183,4 +190,4 @@ class MLPConditioner(nn.Module):
         inputs = _require(inputs, "MLPConditioner", self.num_inputs)
         if self.context_features:
             inputs = torch.cat([inputs, _require(context, "MLPConditioner", self.context_features)], dim=1)
-        return self.net(inputs)
+        return self.net(torch.asinh(inputs))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from numbers import Integral, Real
 
 import torch
 from nflows.distributions.base import Distribution
@@ -12,6 +14,8 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from condflows.bijector import Bijector, at_least_float32, check_inputs
+from condflows.chain import Chain, Inverse
+from condflows.split import Split
 from condflows.squeeze import Squeeze
 from condflows.trace import Context, Trace, context_tensors, map_context
 
@@ -33,7 +37,8 @@ class Flow(NFlow):
         transform: maps data to noise; a condflows bijector or an nflows transform.
         shape: of one input without the batch, None where a size is open: ``(3, 64, 64)``, ``(3, None, None)``.
             Sampling fills open sizes from an image context (a trace or the first tensor that is an image); left out
-            altogether, the number of channels is read off the transform too.
+            altogether, the number of channels is read off the transform too. To sample, the transform must keep the
+            shape, as those of :func:`condflows.multiscale` do.
 
     >>> from condflows import ActNorm
     >>> flow = Flow(ActNorm(2), shape=(2,))
@@ -57,7 +62,7 @@ class Flow(NFlow):
 
     def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
         """Log-density ``(batch,)`` of the inputs given their contexts, in nats."""
-        self._check(inputs)
+        self._check(inputs, context)
         noise, logabsdet = self.transform(inputs, context)
         return self._distribution.log_prob(noise) + logabsdet
 
@@ -87,16 +92,20 @@ class Flow(NFlow):
 
     def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
         """The noise of the inputs, of the same shape."""
-        self._check(inputs)
+        self._check(inputs, context)
         return self.transform(inputs, context)[0]
 
     def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
         """The data of a noise, of the same shape."""
-        self._check(noise)
+        self._check(noise, context)
         return self.transform.inverse(noise, context)[0]
 
-    def _check(self, inputs: Tensor) -> None:
+    def _check(self, inputs: Tensor, context: Context) -> None:
         check_inputs(inputs, "Flow")
+        for tensor in context_tensors(context):
+            if tensor.ndim == 0 or len(tensor) != len(inputs):
+                raise ValueError(f"Flow expects a context of batch size {len(inputs)} like its inputs, "
+                                 f"got shape {tuple(tensor.shape)}; pass one context for each input")
         if self.shape is not None and (
             len(self.shape) != inputs.ndim - 1
             or any(size not in (None, got) for size, got in zip(self.shape, inputs.shape[1:], strict=True))
@@ -107,10 +116,11 @@ class Flow(NFlow):
     def _sample_with_logs(
         self, num_samples: int, context: Context, temperature: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        if not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(f"expected a positive number of samples, got {num_samples!r}")
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(f"expected a finite temperature of at least 0, got {temperature}")
+        if isinstance(num_samples, bool) or not isinstance(num_samples, Integral) or num_samples < 1:
+            raise ValueError(f"expected a positive whole number of samples, got {num_samples!r}")
+        if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 0):
+            raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
+        num_samples = int(num_samples)
         tensors = context_tensors(context)
         batch = (len(tensors[0]), num_samples) if tensors else (num_samples,)
         like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
@@ -142,15 +152,30 @@ class Flow(NFlow):
         return tuple(want if want is not None else got for want, got in zip(shape, (0, *size), strict=True))
 
 
-def _num_channels(transform: Transform, spatial_dims: int) -> int:
+def _num_channels(transform: nn.Module, spatial_dims: int) -> int:
     """The channels of the data, from the first operation that has a fixed number."""
-    squeezed = 1
-    for module in transform.modules():
+    squeezed = Fraction(1)
+    for module in _in_order(transform):
         if isinstance(module, Squeeze):
             squeezed *= module.factor**spatial_dims
-        elif isinstance(module, Bijector) and hasattr(module, "num_channels"):
-            return module.num_channels // squeezed  # type: ignore[operator]
-    raise ValueError("no operation of the transform has a fixed number of channels; build Flow with shape=...")
+        elif isinstance(module, Inverse) and isinstance(module.bijector, Squeeze):
+            squeezed /= module.bijector.factor**spatial_dims
+        elif hasattr(module, "num_channels"):
+            return int(module.num_channels / squeezed)  # type: ignore[operator]
+        elif isinstance(module, (Split, Inverse)):
+            break  # half of the channels, or another order
+    raise ValueError("Flow cannot tell the number of channels from its transform; build it with shape=(C, None, None)")
+
+
+def _in_order(transform: nn.Module) -> Iterator[nn.Module]:
+    """The operations of a composition as data meets them."""
+    if isinstance(transform, Chain):
+        for part in transform.parts:
+            yield from _in_order(part)
+    elif isinstance(transform, Split) and transform.prior is not None:
+        yield from _in_order(transform.prior)
+    else:
+        yield transform
 
 
 class PairedFlow(nn.Module):
@@ -223,11 +248,14 @@ class PairedFlow(nn.Module):
     def _trace(self, context: Context) -> Tensor | Trace:
         if context is None:
             raise ValueError("PairedFlow expects the source image as context, got None; pass context=x_a")
-        x_a, side = context if isinstance(context, (tuple, list)) else (context, None)
+        x_a, side = context if isinstance(context, (tuple, list)) and len(context) == 2 else (context, None)
+        if not isinstance(x_a, Tensor):
+            raise TypeError(f"PairedFlow expects as context the source image x_a, or (x_a, side information), got "
+                            f"{type(context).__name__}; pass context=x_a")
         return self._read(x_a, side)[1]
 
     def _read(self, x_a: Tensor, side: Tensor | None) -> tuple[Tensor, Tensor | Trace]:
-        self.source._check(x_a)
+        self.source._check(x_a, side)
         noise, logabsdet, trace = self.source.transform.forward_with_trace(x_a)
         if side is not None:
             trace = Trace([trace]).concat(side)[0]

@@ -23,14 +23,19 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
 
     Raises:
         TypeError: floating-point images.
-        ValueError: values outside the range.
+        ValueError: values outside the range, or more than 16 bits.
 
     >>> dequantize(torch.tensor([0, 255], dtype=torch.uint8)).mul(256).floor()
     tensor([  0., 255.])
     """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"dequantize expects a tensor, got {type(images).__name__}; convert it with torch.as_tensor")
+    if not 1 <= bits <= 16:
+        raise ValueError(f"dequantize expects 1 to 16 bits, which float32 can hold, got {bits}")
     if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
         raise TypeError(f"dequantize expects integer images, got {images.dtype}; pass the 8-bit values, for example "
                         "(image * 255).round().to(torch.uint8)")
+    images = images if images.dtype == torch.uint8 else images.long()
     in_range = images.dtype == torch.uint8 and bits >= 8
     if not in_range and images.numel() and not 0 <= int(images.min()) <= int(images.max()) < 2**bits:
         raise ValueError(f"dequantize expects values in [0, {2**bits}), got {int(images.min())} to "
@@ -54,7 +59,7 @@ def bits_per_dim(log_prob: Tensor, num_dims: int | Sequence[int], bits: int = 8)
     >>> bits_per_dim(torch.zeros(2), (3, 64, 64))  # the uniform density
     tensor([8., 8.])
     """
-    dims = num_dims if isinstance(num_dims, int) else math.prod(num_dims)
+    dims = math.prod(num_dims) if isinstance(num_dims, Sequence) else int(num_dims)
     if dims < 1:
         raise ValueError(f"bits_per_dim expects at least one dimension, got {num_dims}; pass the shape of one image")
     return bits - log_prob / (math.log(2) * dims)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import TypeVar
 
 import torch
+from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from condflows.actnorm import ActNorm
+from condflows.bijector import check_inputs
 from condflows.trace import Context, context_tensors
 
 __all__ = ["initialize"]
@@ -34,32 +37,46 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
         The flow itself, initialized in place.
 
     Raises:
-        ValueError: NaN or infinite values in inputs or context; nothing is changed then.
+        TypeError: a wrapper, for example of distributed training: initialize the flow before it is wrapped.
+        ValueError: an empty batch, or NaN or infinite values in inputs or context.
+
+    On any error the flow is left as it was.
 
     >>> actnorm = initialize(ActNorm(3), 5 + 2 * torch.randn(100, 3))
     >>> actnorm(5 + 2 * torch.randn(10_000, 3))[0].mean().abs() < 0.5
     tensor(True)
     """
+    if not isinstance(flow, Transform) and not hasattr(flow, "log_prob"):
+        raise TypeError(f"initialize expects a flow or a bijector, got {type(flow).__name__}; initialize the flow "
+                        "before wrapping it")
+    check_inputs(inputs, "initialize")
+    if not len(inputs):
+        raise ValueError(f"initialize expects at least one input, got shape {tuple(inputs.shape)}; pass a batch")
     for name, tensors in (("inputs", [inputs]), ("context", context_tensors(context))):
         for tensor in tensors:
             if not torch.isfinite(tensor).all():
                 bad = int((~torch.isfinite(tensor)).sum())
                 raise ValueError(f"initialize expects finite {name}, got {bad} NaN or infinite values in a tensor of "
                                  f"shape {tuple(tensor.shape)}; clean the batch first")
-    waiting = {module for module in flow.modules() if isinstance(module, ActNorm)}
+    actnorms = {module: copy.deepcopy(module.state_dict()) for module in flow.modules() if isinstance(module, ActNorm)}
+    waiting = set(actnorms)
 
     def set_once(actnorm: nn.Module, args: tuple, kwargs: dict) -> None:
         if actnorm in waiting:
             waiting.remove(actnorm)  # type: ignore[arg-type]
             actnorm.initialize_from(*args, **kwargs)  # type: ignore[operator]
 
-    hooks = [actnorm.register_forward_pre_hook(set_once, with_kwargs=True) for actnorm in waiting]
+    hooks = [actnorm.register_forward_pre_hook(set_once, with_kwargs=True) for actnorm in actnorms]
     try:
         getattr(flow, "log_prob", flow)(inputs, context)
+    except BaseException:
+        for actnorm, state in actnorms.items():
+            actnorm.load_state_dict(state)
+        raise
     finally:
         for hook in hooks:
             hook.remove()
     if waiting:
         warnings.warn(f"{len(waiting)} actnorms are not called by the forward pass (inside an Inverse?) and keep "
-                      "their parameters", stacklevel=2)
+                      "their parameters", stacklevel=3)
     return flow

@@ -35,8 +35,8 @@ class Split(Bijector):
 
     def __init__(self, inner: Transform, prior: Transform | None = None):
         super().__init__()
-        self.inner = inner
         self.prior = prior
+        self.inner = inner
 
     @property
     def parts(self) -> Sequence[Transform | None]:  # type: ignore[override]

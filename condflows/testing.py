@@ -30,8 +30,9 @@ def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None)
     of the inverse; gradients that reach inputs, context and every parameter and equal finite differences; and a
     ``state_dict`` that restores the outputs bit by bit.
 
-    Keep the inputs small: the Jacobian of one sample is formed whole, and the perturbed copy shows what nets that
-    start at zero output hide. The bijector itself is left as it is.
+    Keep the inputs small, as the Jacobian of one sample is formed whole, and let samples and contexts differ, as laws
+    about batches need that. The perturbed copy shows what nets that start at zero output hide. The bijector itself is
+    left as it is.
 
     Args:
         bijector: a condflows bijector or an nflows transform.
@@ -48,14 +49,14 @@ def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None)
     inputs = inputs.detach().double()
     context = map_context(lambda t: t.detach().double() if t.is_floating_point() else t, context)
     if len(inputs) == 1:  # laws about batches need two samples
-        inputs = torch.cat([inputs, inputs.flip(-1)])
-        context = map_context(lambda t: torch.cat([t, t]), context)
+        inputs, context = map_context(lambda t: torch.cat([t, t.flatten(1).flip(1).view_as(t)]), [inputs, context])
     for state in (original, perturb(original)):
         _check_contract(state, inputs, context)
         _check_batch_independence(state, inputs, context)
         _check_round_trips(state, inputs, context)
         _check_jacobian(state, inputs, context)
-    _check_gradients(state, inputs, context)
+    _check_gradients(state, inputs, context, inverse=False)
+    _check_gradients(state, state(inputs, context)[0].detach(), context, inverse=True)
     _check_state_dict(state, inputs, context)
 
 
@@ -142,54 +143,55 @@ def _check_jacobian(bijector: Transform, inputs: Tensor, context: Context) -> No
                           f"logabsdet and the autograd Jacobian of {'inverse' if inverse else 'forward'}")
 
 
-def _check_gradients(bijector: Transform, inputs: Tensor, context: Context) -> None:
-    parameters = {name: p for name, p in bijector.named_parameters() if p.requires_grad}
+def _check_gradients(bijector: Transform, inputs: Tensor, context: Context, inverse: bool) -> None:
+    """Autograd against central differences along random directions in inputs, context and parameters."""
+    where = "inverse" if inverse else "forward"
     inputs = inputs.clone().requires_grad_()
     context = map_context(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, context)
-    groups = {
-        "inputs": [inputs],
-        "context": [t for t in context_tensors(context) if t.requires_grad],
-        "parameters": list(parameters.values()),
-    }
+    parameters = {name: p for name, p in bijector.named_parameters() if p.requires_grad}
     generator = torch.Generator().manual_seed(1)
 
     def random_like(tensor: Tensor) -> Tensor:
         return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
 
-    weights: list[Tensor] = []
+    results = _run(bijector, inverse)(inputs, context)
+    weights = [random_like(result) for result in results]
+    if inverse and not any(result.requires_grad for result in results):
+        return  # a numerical inverse, outside of autograd
 
     def scalar() -> Tensor:
-        results = bijector(inputs, context)
-        weights.extend(random_like(value) for value in results[len(weights) :])
-        return sum((weight * value).sum() for weight, value in zip(weights, results, strict=True))  # type: ignore
+        outputs, logabsdet = _run(bijector, inverse)(inputs, context)
+        return (weights[0] * outputs).sum() + (weights[1] * logabsdet).sum()
 
-    for name, tensors in groups.items():
+    for name, tensors in (
+        ("inputs", [inputs]),
+        ("context", [t for t in context_tensors(context) if t.requires_grad]),
+        ("parameters", list(parameters.values())),
+    ):
         if not tensors:
             continue
         value = scalar()
         grads = torch.autograd.grad(value, tensors, allow_unused=True) if value.requires_grad else [None] * len(tensors)
-        if name == "parameters":
-            for parameter, grad in zip(parameters, grads, strict=True):
-                if grad is None:
-                    raise AssertionError(f"gradients: parameter {parameter} receives none")
+        if name == "parameters" and None in grads:
+            missing = list(parameters)[grads.index(None)]
+            raise AssertionError(f"gradients: parameter {missing} receives none from {where}")
         errors = []
         for _ in range(3):  # a direction may cross the kink of a ReLU, but not three times
-            directions = [random_like(t) for t in tensors]
-            terms = [(g * v).sum().detach() for g, v in zip(grads, directions, strict=True) if g is not None]
-            claimed = sum(float(term) for term in terms)
+            directions = [random_like(tensor) for tensor in tensors]
+            terms = [float((g * v).sum()) for g, v in zip(grads, directions, strict=True) if g is not None]
+            sides = []
             with torch.no_grad():
-                sides = []
                 for step in (1e-6, -2e-6, 1e-6):
                     for tensor, direction in zip(tensors, directions, strict=True):
                         tensor += step * direction
                     sides.append(float(scalar()))
             actual = (sides[0] - sides[1]) / 2e-6
-            scale = 1 + abs(actual) + sum(abs(float(term)) for term in terms) + 1e-3 * abs(float(value.detach()))
-            errors.append((abs(claimed - actual) / scale, claimed, actual))
+            scale = 1 + abs(actual) + sum(map(abs, terms)) + 1e-3 * abs(sides[0])
+            errors.append((abs(sum(terms) - actual) / scale, sum(terms), actual))
         error, claimed, actual = min(errors)
         if error > 1e-5:
-            raise AssertionError(f"gradients: with respect to the {name}, autograd gives {claimed:.6g} along a "
-                                 f"direction, finite differences {actual:.6g}; is something detached?")
+            raise AssertionError(f"gradients: with respect to the {name} of {where}, autograd gives {claimed:.6g} "
+                                 f"along a direction, finite differences {actual:.6g}; is something detached?")
 
 
 @torch.no_grad()

@@ -61,11 +61,14 @@ class Trace:
         ``extra`` is ``(batch, channels, *spatial)`` and is resized to each entry (averaged down, repeated up),
         or ``(batch, channels)`` and is repeated at every position.
         """
+        if extra.ndim < 2:
+            raise ValueError(f"expected side information (batch, channels, *spatial), got shape {tuple(extra.shape)}; "
+                             "add the missing dimensions")
         sizes = {len(leaf) for leaf in self.leaves()} - {len(extra)}
         if sizes:
             raise ValueError(f"expected side information of batch size {sizes.pop()}, got {len(extra)}; "
                              "pass one row for each input of the trace")
-        return self.map(lambda entry: torch.cat([entry, resize(extra, entry).to(entry.dtype)], dim=1))
+        return self.map(lambda entry: torch.cat([entry, resize(extra.to(entry.dtype), entry)], dim=1))
 
 
 def resize(tensor: Tensor, like: Tensor) -> Tensor:
@@ -73,7 +76,7 @@ def resize(tensor: Tensor, like: Tensor) -> Tensor:
     size = like.shape[2:]
     if tensor.shape[2:] == size:
         return tensor
-    if tensor.ndim == 2:
+    if tensor.ndim == 2 and size:
         return tensor.reshape(*tensor.shape, *(1 for _ in size)).expand(*tensor.shape, *size)
     if tensor.ndim != like.ndim:
         raise ValueError(f"expected a context with {len(size)} spatial dimensions or none, to go with inputs of shape "
@@ -92,7 +95,8 @@ def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Conte
     if isinstance(context, Mapping):
         return {key: map_context(function, value) for key, value in context.items()}
     if isinstance(context, (tuple, list)):
-        return type(context)(map_context(function, value) for value in context)
+        values = [map_context(function, value) for value in context]
+        return type(context)(*values) if hasattr(context, "_fields") else type(context)(values)
     raise TypeError(f"expected a context of tensors (a tensor, a Trace, a tuple, list or dict), got {type(context)}")
 
 

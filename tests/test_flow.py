@@ -1,6 +1,7 @@
 """Distributions: densities, samples and pairs."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,7 +10,19 @@ from nflows.flows.base import Flow as NFlow
 from torch import nn
 
 import condflows
-from condflows import ActNorm, AffineCoupling, Chain, Flow, LUConv1x1, PairedFlow, Squeeze, Trace, multiscale
+from condflows import (
+    ActNorm,
+    AffineCoupling,
+    Chain,
+    Flow,
+    Inverse,
+    LUConv1x1,
+    PairedFlow,
+    Split,
+    Squeeze,
+    Trace,
+    multiscale,
+)
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
 
@@ -126,6 +139,14 @@ def test_open_shapes_take_the_size_of_an_image_context(temperature):
     for shape in (None, (3, None, None), (3, 8, None)):
         flow = Flow(multiscale(3, (1, 1), step), shape)
         assert flow.sample(2, torch.randn(4, 2, 8, 12), temperature).shape == (4, 2, 3, 8, 12)
+    for transform in (multiscale(3, (0, 1), step, lambda c: AffineCoupling(c, ConvConditioner(c))),
+                      Chain([Inverse(Squeeze()), Squeeze(), ActNorm(3, GlobalConditioner(2, 6))])):
+        data = torch.randn(4, 2, 8, 12)
+        if isinstance(transform.bijectors[0], Inverse):
+            with pytest.raises(ValueError, match="channels that"):
+                Flow(transform).sample(1, data)  # 3 channels cannot be unsqueezed, but the number was understood
+        else:
+            assert Flow(transform).sample(2, data).shape == (4, 2, 3, 8, 12)
     flow = Flow(multiscale(1, (1,), lambda c: ActNorm(c), spatial_dims=3))
     assert flow.sample(2, torch.randn(4, 5, 2, 4, 6)).shape == (4, 2, 1, 2, 4, 6)
 
@@ -144,6 +165,17 @@ def test_structured_contexts():
     context = {"wind": torch.randn(4, 1), "rest": (torch.randn(4, 1), torch.randn(4, 1))}
     assert flow.sample(3, context).shape == (4, 3, 2)
     assert flow.log_prob(torch.randn(4, 2), context).shape == (4,)
+
+    class Pair(NamedTuple):
+        wind: torch.Tensor
+        rest: torch.Tensor
+
+    class ReadsPair(MLPConditioner):
+        def forward(self, inputs, context=None):
+            return super().forward(inputs.wind + inputs.rest)
+
+    flow = perturb(Flow(Chain([ActNorm(2, ReadsPair(3, 4))]), (2,)), 0.5)
+    assert flow.sample(2, Pair(torch.randn(4, 3), torch.randn(4, 3))).shape == (4, 2, 2)
     trace = Trace([torch.randn(4, 3)])
     flow = perturb(Flow(Chain([ActNorm(2, MLPConditioner(3, 4))]), (2,)), 0.5)
     one = flow.sample(2, trace, temperature=0)
@@ -212,10 +244,10 @@ def test_noise_and_transfer(pair, images):
 def test_side_information(images):
     x_a, x_b = images
     pair = perturb(full_glow(3, (1, 1), 8, context_width=4, side_channels=2), 0.05)
-    side = torch.rand(2, 2, 8, 12)
+    side = torch.rand(2, 2, 8, 12) > 0.5
     log_prob = pair.log_prob(x_b, (x_a, side))
     torch.testing.assert_close(pair(x_a, x_b, side)[1], log_prob)
-    assert not torch.allclose(log_prob, pair.log_prob(x_b, (x_a, 1 - side)))
+    assert not torch.allclose(log_prob, pair.log_prob(x_b, (x_a, ~side)))
     assert pair.sample(2, (x_a, side)).shape == (2, 2, 3, 8, 12)
     single = PairedFlow(ActNorm(2), ActNorm(2, MLPConditioner(3, 4)))
     assert single.log_prob(torch.randn(5, 2), (torch.randn(5, 2), torch.randn(5, 1))).shape == (5,)
@@ -284,13 +316,21 @@ ERRORS = {
     "integers": (lambda: Flow(ActNorm(2)).log_prob(torch.ones(3, 2, dtype=int)), TypeError, "dequantize"),
     "integer noise": (
         lambda: Flow(ActNorm(2)).transform_from_noise(torch.ones(3, 2, dtype=int)), TypeError, "floating"),
-    "no samples": (lambda: Flow(ActNorm(2), (2,)).sample(0), ValueError, "positive number of samples, got 0"),
-    "half a sample": (lambda: Flow(ActNorm(2), (2,)).sample(1.5), ValueError, "positive number of samples"),
+    "no samples": (lambda: Flow(ActNorm(2), (2,)).sample(0), ValueError, "positive whole number of samples, got 0"),
+    "half a sample": (lambda: Flow(ActNorm(2), (2,)).sample(1.5), ValueError, "positive whole number of samples"),
     "open shape without context": (lambda: Flow(ActNorm(2)).sample(1), ValueError, "open shape None.*shape=..."),
     "open shape with a vector": (
         lambda: Flow(ActNorm(2), (2, None)).sample(1, torch.randn(1, 3)), ValueError, "expects an image context"),
     "open shape of another rank": (
         lambda: Flow(ActNorm(2), (2, None)).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "must agree"),
+    "a yes for a number": (lambda: Flow(ActNorm(2), (2,)).sample(True), ValueError, "number of samples, got True"),
+    "no temperature": (lambda: Flow(ActNorm(2), (2,)).sample(1, temperature=None), ValueError, "at least 0, got None"),
+    "batch of an unused context": (
+        lambda: Flow(ActNorm(2)).log_prob(torch.randn(3, 2), torch.randn(5, 3)), ValueError, r"batch size 3.*\(5, 3\)"),
+    "pair with half a tuple": (
+        lambda: PairedFlow(ActNorm(2), ActNorm(2)).sample(1, (torch.randn(3, 2),)), TypeError, "x_a, side information"),
+    "channels of an open split": (
+        lambda: Flow(Split(ActNorm(2))).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "cannot tell the number"),
     "no channels": (lambda: Flow(Squeeze()).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "shape=..."),
     "pair without context": (
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).log_prob(torch.randn(3, 2)), ValueError, "source image as context"),
@@ -299,7 +339,7 @@ ERRORS = {
         "dequantize"),
     "pair of other batch sizes": (
         lambda: PairedFlow(ActNorm(2), ActNorm(2, MLPConditioner(2, 4)))(torch.randn(3, 2), torch.randn(4, 2)),
-        ValueError, "batch size 4"),
+        ValueError, "batch size 4 like its inputs"),
     "pair of other structures": (
         lambda: PairedFlow(Chain([ActNorm(2)]), Chain([ActNorm(2), ActNorm(2)]))(torch.randn(3, 2), torch.randn(3, 2)),
         ValueError, r"structure \[ActNorm x2\], got \[\*\]"),
@@ -307,7 +347,7 @@ ERRORS = {
         lambda: PairedFlow(Flow(torch.nn.Identity()), ActNorm(2)), TypeError, "put it into a condflows.Chain"),
     "side of another batch size": (
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).log_prob(torch.randn(3, 2), (torch.randn(3, 2), torch.randn(1, 2))),
-        ValueError, "batch size 3, got 1"),
+        ValueError, r"batch size 3 like its inputs, got shape \(1, 2\)"),
     "nothing fits the levels": (
         lambda: full_glow(3, (1, 1), 8).log_prob(torch.rand(1, 3, 6, 8), torch.rand(1, 3, 6, 8)), ValueError,
         r"that 2 divides.*\(1, 6, 3, 4\)|that 2 divides.*3, 4"),

@@ -39,9 +39,17 @@ def test_other_depths():
     assert torch.equal((x * 32).floor(), torch.tensor([0.0, 31.0]))
 
 
+def test_sixteen_bits():
+    images = torch.tensor([0, 65535], dtype=torch.uint16)
+    assert torch.equal((dequantize(images, bits=16) * 65536).floor(), torch.tensor([0.0, 65535.0]))
+    with pytest.raises(ValueError, match="1 to 16 bits"):
+        dequantize(torch.tensor([0]), bits=24)
+
+
 @pytest.mark.parametrize(("images", "error", "message"), [
     (torch.rand(3), TypeError, "integer images, got torch.float32"),
     (torch.tensor([True]), TypeError, "got torch.bool"),
+    ([1, 2], TypeError, "expects a tensor, got list"),
     (torch.tensor([256]), ValueError, r"\[0, 256\), got 256 to 256"),
     (torch.tensor([-1, 3]), ValueError, "got -1 to 3"),
 ])

@@ -96,7 +96,7 @@ def test_nothing_else_changes():
     x, context = 5 * torch.randn(8, 4, 4, 4), torch.randn(8, 2, 4, 4)
     initialize(step, x, context)
     changed = {name for name, value in step.state_dict().items() if not torch.equal(before[name], value)}
-    assert changed == {"bijectors.0.log_scale", "bijectors.0.shift"}
+    assert changed == {"bijectors.0.log_scale", "bijectors.0.shift", "bijectors.0.unit"}
     # The conditional 1x1 is the same rotation for every context, and the coupling passes on what it gets.
     y = step(x, context)[0]
     assert torch.equal(y, step(x, torch.randn(8, 2, 4, 4))[0])
@@ -159,3 +159,27 @@ def test_no_hooks_are_left_behind():
     with pytest.raises(ValueError, match="channels"):
         initialize(actnorm, torch.randn(5, 3))
     assert not actnorm._forward_pre_hooks
+
+
+def test_a_failure_in_the_middle_changes_nothing():
+    chain = Chain([ActNorm(3), ActNorm(4)])
+    with pytest.raises(ValueError, match="expects 4 channels"):
+        initialize(chain, 5 * torch.randn(6, 3))
+    assert not chain.bijectors[0].log_scale.any()
+
+
+def test_what_it_does_not_take():
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *args):
+            return self.module(*args)
+
+    with pytest.raises(TypeError, match="expects a flow or a bijector, got Wrapper; initialize the flow before"):
+        initialize(Wrapper(PairedFlow(ActNorm(2), ActNorm(2))), torch.randn(4, 2), torch.randn(4, 2))
+    with pytest.raises(ValueError, match="at least one input"):
+        initialize(ActNorm(2), torch.randn(0, 2))
+    with pytest.raises(TypeError, match="expects a tensor"):
+        initialize(ActNorm(2), [1.0])

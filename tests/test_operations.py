@@ -26,6 +26,7 @@ from condflows import (
     sigmoid_affine,
     soft_affine,
 )
+from condflows.affine import soft_bound
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
 
@@ -49,11 +50,12 @@ def test_actnorm_is_the_documented_map():
     with torch.no_grad():
         actnorm.log_scale.copy_(torch.tensor([0.2, 0.3]))
         actnorm.shift.copy_(torch.tensor([1.0, -1.0]))
+        actnorm.unit.copy_(torch.tensor([2.0, 3.0]))
     x = torch.randn(2, 2, 3)
     outputs, logabsdet = actnorm(x, torch.zeros(2, 1))
     alpha, beta = soft_affine(*actnorm.conditioner.value.chunk(2, 1))
-    a, b = actnorm.log_scale, actnorm.shift
-    want = a.exp()[:, None] * (alpha.exp()[..., None] * x + beta[..., None]) + b[:, None]
+    a, b, unit = actnorm.log_scale, actnorm.shift, actnorm.unit
+    want = a.exp()[:, None] * (alpha.exp()[..., None] * x + unit[:, None] * beta[..., None]) + b[:, None]
     torch.testing.assert_close(outputs, want)
     torch.testing.assert_close(logabsdet, 3 * (a + alpha).sum(1))
 
@@ -97,7 +99,7 @@ def test_coupling_is_the_documented_map():
     outputs, logabsdet = AffineCoupling(5, Constant(raw), sigmoid_affine)(x)
     assert torch.equal(outputs[:, :3], x[:, :3])
     scale = torch.sigmoid(raw[:, :2] + 2)
-    torch.testing.assert_close(outputs[:, 3:], x[:, 3:] * scale + raw[:, 2:])
+    torch.testing.assert_close(outputs[:, 3:], x[:, 3:] * scale + raw[:, 2:], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(logabsdet, scale.log().sum((1, 2)))
 
 
@@ -233,10 +235,24 @@ def test_affine_bounds(raw_scale, raw_shift):
     raw = torch.tensor([raw_scale]), torch.tensor([raw_shift])
     log_scale, shift = soft_affine(*raw)
     assert abs(float(log_scale)) <= 2.00001
-    assert abs(float(shift)) <= 100.001
+    assert abs(float(shift)) <= 10.0001
     log_scale, shift = sigmoid_affine(*raw)
-    assert -10 <= float(log_scale) <= 0
-    assert float(shift) == raw_shift
+    assert -5 <= float(log_scale) <= 0
+    assert abs(float(shift)) <= 100.001
+    if raw_scale >= -7:
+        assert float(log_scale.exp()) == pytest.approx(float(torch.sigmoid(raw[0] + 2)), rel=1e-5)
+    if abs(raw_shift) <= 1:
+        assert float(shift) == pytest.approx(raw_shift, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_soft_bound_is_monotone_up_to_infinity(dtype):
+    x = torch.tensor([0.0, 1e-3, 1, 10, 600, 6e4, torch.inf], dtype=dtype, requires_grad=True)
+    y = soft_bound(x, 2)
+    torch.testing.assert_close(y[:4].double(), (x * torch.rsqrt(1 + (x / 2) ** 2))[:4].double(), rtol=2e-3, atol=0)
+    assert (y.diff() >= 0).all()
+    assert y[-1] == 2
+    assert torch.isfinite(torch.autograd.grad(y[:-1].sum(), x)[0]).all()
 
 
 def test_affine_at_zero():
@@ -251,19 +267,23 @@ def test_affine_at_zero():
 @given(c=st.sampled_from([2, 3, 12, 48]), seed=st.integers(0, 2**16), size=st.sampled_from([1.0, 1e2, 1e4, 1e8]))
 def test_contexts_change_the_condition_number_by_a_bounded_factor(c, seed, size):
     torch.manual_seed(seed)
-    raw = size * torch.randn(3, 2 * c * c + c, dtype=torch.float64)
-    kernel = LUConv1x1(c, Constant(raw)).double()
+    convolution = LUConv1x1(c, Constant(size * torch.randn(3, 2 * c * c + c, dtype=torch.float64))).double()
+    lower, upper, _ = convolution._factors(torch.zeros(3, c, dtype=torch.float64), torch.zeros(3, 1))
+    plain = LUConv1x1._factors(LUConv1x1(c).double(), torch.zeros(1, c, dtype=torch.float64), None)
+    bound = 19 * torch.linalg.cond(plain[0]) * torch.linalg.cond(plain[1])
+    assert torch.linalg.cond(lower @ upper).max() < bound
+    if c > 12:
+        return  # the products below are the bound itself, without what a random rotation adds
     with torch.no_grad():  # an identity W_0 leaves the context's own factor
-        kernel.permutation.copy_(torch.eye(c))
-        kernel.sign.fill_(1)
-        for parameter in (kernel.lower, kernel.upper, kernel.log_s):
+        convolution.sign.fill_(1)
+        for parameter in (convolution.lower, convolution.upper, convolution.log_s):
             parameter.zero_()
-    lower, upper, _ = kernel._factors(torch.zeros(3, c, dtype=torch.float64), torch.zeros(3, 1))
-    assert torch.linalg.cond(lower @ upper).max() < 356
+    lower, upper, _ = convolution._factors(torch.zeros(3, c, dtype=torch.float64), torch.zeros(3, 1))
+    assert torch.linalg.cond(lower @ upper).max() < 19
 
 
 @settings(max_examples=40)
-@given(seed=st.integers(0, 2**16), size=st.sampled_from([1e2, 1e4, 1e6]), d=st.sampled_from([0, 2]))
+@given(seed=st.integers(0, 2**16), size=st.sampled_from([1e2, 1e4, 1e6, 1e12]), d=st.sampled_from([0, 2]))
 def test_extreme_contexts_stay_finite_and_invertible(seed, size, d):
     """Random nets, ours and a user's own, on contexts far outside of what was seen."""
     torch.manual_seed(seed)
@@ -284,10 +304,8 @@ def test_extreme_contexts_stay_finite_and_invertible(seed, size, d):
         outputs, logabsdet = bijector(x, context)
         assert torch.isfinite(outputs).all()
         assert torch.isfinite(logabsdet).all()
-        if getattr(bijector, "affine", None) is not sigmoid_affine:  # its shift is not bounded
-            torch.testing.assert_close(bijector.inverse(outputs, context)[0], x, rtol=1e-3, atol=1e-3)
-        else:
-            assert torch.isfinite(bijector.inverse(x, context)[0]).all()
+        restored = bijector.inverse(outputs, context)[0]
+        torch.testing.assert_close(restored, x, rtol=1e-3, atol=2e-3)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -351,6 +369,8 @@ ERRORS = {
     "coupling's net of too few channels": (
         lambda: AffineCoupling(4, Constant(torch.zeros(2, 2, 4)))(torch.randn(2, 4, 4)), ValueError,
         r"to return \(2, 4, 4\), got \(2, 2, 4\); let it end in 4 channels"),
+    "a vector for a net of images": (
+        lambda: ActNorm(4, GlobalConditioner(3, 8))(X, torch.randn(2, 3)), ValueError, "with 2 spatial dimensions"),
     "spatial dimensions of a net": (lambda: GlobalConditioner(3, 8, spatial_dims=0), ValueError, "use MLPConditioner"),
     "spatial dimensions of a coupling's net": (
         lambda: CouplingConditioner(4, spatial_dims=4), ValueError, "1 to 3 spatial dimensions, got 4"),

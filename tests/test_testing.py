@@ -53,6 +53,17 @@ class DetachedContext(AffineCoupling):
         return super().forward(inputs, context.detach())
 
 
+class DetachedInInverse(AffineCoupling):
+    def inverse(self, inputs, context=None):
+        return super().inverse(inputs, context.detach())
+
+
+class AveragedActNorm(ActNorm):
+    def forward(self, inputs, context=None):
+        outputs, logabsdet = super().forward(inputs, context)
+        return outputs, logabsdet.mean().expand(len(inputs))
+
+
 class PartlyDetached(Bijector):
     """The shift follows the gradient, the scale does not."""
 
@@ -142,7 +153,9 @@ BUGS = {
     "wrong inverse": (lambda: WrongInverse(3), None, "round trip"),
     "wrong logabsdet of the inverse": (lambda: WrongInverseLogabsdet(3), None, "do not cancel"),
     "detached context": (
-        lambda: DetachedContext(3, CouplingConditioner(3, 8, 2)), CONTEXT, "gradients: with respect to the context"),
+        lambda: DetachedContext(3, CouplingConditioner(3, 8, 2)), CONTEXT, "context of forward"),
+    "context detached in the inverse": (
+        lambda: DetachedInInverse(3, CouplingConditioner(3, 8, 2)), CONTEXT, "context of inverse"),
     "unused parameter": (lambda: Unused(3), None, "parameter forgotten"),
     "side effect": (lambda: SideEffect(3), None, "no side effects"),
     "input changed in place": (lambda: InPlace(3), None, "no side effects"),
@@ -163,7 +176,7 @@ def test_planted_bugs_are_caught(bug):
 
 
 def test_a_partly_detached_parameter_is_caught():
-    with pytest.raises(AssertionError, match="gradients: with respect to the parameters"):
+    with pytest.raises(AssertionError, match="gradients: with respect to the parameters of forward"):
         check_bijector(PartlyDetached(), torch.randn(2, 3))
 
 
@@ -183,6 +196,11 @@ def test_what_is_right_passes_and_is_left_as_it_was():
     check_bijector(bijector, IMAGE, CONTEXT)
     assert all(torch.equal(before[name], value) for name, value in bijector.state_dict().items())
     assert bijector.bijectors[0].log_scale.dtype == torch.float32
+
+
+def test_batch_averaging_shows_with_one_sample():
+    with pytest.raises(AssertionError, match="batch independence: logabsdet"):
+        check_bijector(AveragedActNorm(3, nn.Linear(2, 6)), torch.randn(1, 3, 4), torch.randn(1, 2))
 
 
 def test_one_sample_is_enough():

@@ -88,6 +88,8 @@ def test_resize_keeps_the_mean_of_whole_blocks(d):
 def test_concat_mistakes(trace):
     with pytest.raises(ValueError, match="batch size 2, got 3; pass one row"):
         trace.concat(torch.randn(3, 5))
+    with pytest.raises(ValueError, match="batch, channels"):
+        trace.concat(torch.randn(2))
     with pytest.raises(ValueError, match=r"2 spatial dimensions or none.*\(2, 5, 4\)"):
         trace.concat(torch.randn(2, 5, 4))
 

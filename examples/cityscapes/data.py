@@ -119,12 +119,20 @@ class StreetScenes(Dataset[Item]):
         if length < 1 or seed < 0:
             raise ValueError(f"expected length >= 1 and seed >= 0, got length {length} and seed {seed}")
         self.split, self.image_size, self.length, self.seed = split, _checked_size(image_size), length, seed
+        self.kept: dict[int, Item] = {}
+        self.most_kept = 2**29 // (11 * self.image_size[0] * self.image_size[1])  # bytes of a pixel in all its tensors
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Item:
         index = range(self.length)[index]  # negative indices, and IndexError past the end, as in a list
+        item = self.kept.get(index) or self._draw(index)
+        if len(self.kept) < self.most_kept:
+            self.kept[index] = item
+        return item
+
+    def _draw(self, index: int) -> Item:
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
         photo, instances = scenes.draw(rng, self.image_size)
         label = np.where(instances >= 1000, instances // 1000, instances).astype(np.uint8)

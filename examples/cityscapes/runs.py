@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,16 +19,19 @@ import condflows
 from models import MODELS
 
 
-def create(out: Path, config: dict[str, Any], overwrite: bool = False) -> Path:
-    """Make the directory of a run and write its configuration."""
+def check_free(out: Path, overwrite: bool) -> None:
+    """Refuse a directory that holds a run, before any work is done for another."""
     if (out / "config.json").exists() and not overwrite:
         raise ValueError(f"{out} already holds a run: give another --out, or --overwrite to replace it")
+
+
+def create(out: Path, config: dict[str, Any]) -> None:
+    """Make the directory of a run, without what an earlier one left there, and write its configuration."""
     (out / "samples").mkdir(parents=True, exist_ok=True)
     for file in (out / "metrics.csv", *out.glob("*.safetensors"), *out.glob("events.*"), *out.glob("samples/*.png")):
         file.unlink(missing_ok=True)
     versions = {"condflows": condflows.__version__, "torch": torch.__version__}
     (out / "config.json").write_text(json.dumps(config | {"versions": versions}, indent=2, default=str) + "\n")
-    return out
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -70,9 +74,31 @@ class Logger:
         self.file.close()
 
 
-def grid(columns: Sequence[Tensor], padding: int = 2) -> Tensor:
-    """Images in columns, ``(rows, 3, H, W)`` in [0, 1] each, as one picture ``(3, height, width)`` in uint8."""
+def save_curves(out: Path) -> None:
+    """Plot ``metrics.csv``: the loss of every step, and conditional bits per dimension of training and validation."""
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, column, splits in ((left, "loss", ("step",)), (right, "bits_per_dim", ("train", "val"))):
+        for split in splits:
+            points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split]
+            axes.plot(*zip(*points, strict=True), label=split, linewidth=1)
+        axes.set_xlabel("step")
+    left.set_ylabel("loss, nats per dimension")
+    right.set_ylabel("conditional bits per dimension")
+    right.legend()
+    figure.savefig(out / "curves.png", dpi=110)
+
+
+def grid(columns: Sequence[Tensor], padding: int = 2, least: int = 96) -> Tensor:
+    """Images in columns, ``(rows, 3, H, W)`` in [0, 1] each, as one picture ``(3, height, width)`` in uint8.
+
+    Images of less than ``least`` pixels in height are enlarged by a whole factor.
+    """
     cells = torch.stack([column.float().cpu().clamp(0, 1) for column in columns], dim=1)
+    enlarge = -(-least // cells.shape[-2])
+    cells = cells.repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
     cells = torch.nn.functional.pad(cells, (0, padding, 0, padding), value=1.0)
     rows, count, channels, height, width = cells.shape
     picture = cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, count * width)

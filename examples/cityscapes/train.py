@@ -35,9 +35,9 @@ class Config:
     """Height and width in pixels, multiples of 2 ** levels."""
     steps: tuple[int, ...] = (4, 4, 4)
     """Steps of each level, finest first."""
-    width: int = 64
+    width: int = 32
     """Hidden channels of the coupling nets."""
-    context_width: int = 64
+    context_width: int = 32
     """Hidden channels of the nets that encode a coupling's condition."""
     checkpoint_activations: bool = False
     """Recompute the activations of each step in the backward pass: less memory, about a third more time."""
@@ -45,7 +45,7 @@ class Config:
     """Lambda of the paper's objective (11): the weight of the label map's own likelihood."""
     batch_size: int = 8
     """Pairs of a training step."""
-    epochs: int = 12
+    epochs: int = 8
     """Passes over the training pairs."""
     learning_rate: float = 1e-3
     """Of Adam."""
@@ -59,9 +59,9 @@ class Config:
     """Mirror every other training pair, at random."""
     init_pairs: int = 64
     """Training pairs from which the actnorms are initialized."""
-    generated: int = 800
-    """Number of generated training scenes where there is no --data; a quarter as many for validation."""
-    validate_every: int = 1
+    generated: int = 640
+    """Number of generated training scenes where there is no --data; an eighth as many for validation."""
+    validate_every: int = 2
     """Epochs between validations, sample grids and checkpoints."""
     temperature: float = 0.8
     """Temperature of the samples in the grids."""

@@ -35,12 +35,16 @@ def train(config: "Config") -> Path:
     for option in ("epochs", "batch_size", "init_pairs", "validate_every"):
         if getattr(config, option) < 1:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(config, option)}: at least 1 is needed")
+    if config.clip_norm is not None and not config.clip_norm > 0:
+        raise ValueError(f"--clip-norm {config.clip_norm}: a positive number is needed; leave it out for no clipping")
+    out = config.out or Path("runs") / f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    runs.check_free(out, config.overwrite)
     unit = 2 ** len(config.steps)
     if height % unit or width % unit:
         raise ValueError(f"--image-size {height} {width}: {len(config.steps)} levels expect multiples of {unit}")
 
     train_set = open_dataset(config.data, "train", config.image_size, config.generated, config.seed)
-    val_set = open_dataset(config.data, "val", config.image_size, max(1, config.generated // 4), config.seed)
+    val_set = open_dataset(config.data, "val", config.image_size, max(1, config.generated // 8), config.seed)
     order = torch.Generator().manual_seed(config.seed)
     train_loader = DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
                               drop_last=len(train_set) >= config.batch_size, persistent_workers=config.workers > 0)
@@ -61,8 +65,7 @@ def train(config: "Config") -> Path:
     total_steps = config.epochs * len(train_loader)
     schedule = LambdaLR(optimizer, learning_rate_factor(config.warmup_steps, total_steps, config.linear_decay))
 
-    out = config.out or Path("runs") / f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    runs.create(out, dataclasses.asdict(config) | {"out": out, "model_arguments": arguments}, config.overwrite)
+    runs.create(out, dataclasses.asdict(config) | {"out": out, "model_arguments": arguments})
     log = runs.Logger(out)
     dims = x_b.shape[1:].numel()
     parameters = sum(p.numel() for p in model.parameters())
@@ -79,20 +82,21 @@ def train(config: "Config") -> Path:
                 x_a, x_b = pairs(batch, config.flip)
                 log_p_a, log_p_b = model(x_a, x_b)
                 loss = -(config.source_weight * log_p_a + log_p_b).mean() / dims
-                if not torch.isfinite(loss):
-                    raise ValueError(f"the loss is {loss.item()} at step {step}, on {batch['name']}: the weights "
-                                     f"of the last validation are in {out}; lower --learning-rate or set --clip-norm")
+                figures = torch.stack([loss, bits_per_dim(log_p_b, dims).mean(),
+                                       bits_per_dim(log_p_a, x_a.shape[1:]).mean()]).detach().cpu()
+                if not torch.isfinite(figures[0]):
+                    raise ValueError(f"the loss is {figures[0].item()} at step {step}, on {batch['name']}; weights of "
+                                     f"earlier validations stay in {out}: lower --learning-rate or set --clip-norm")
                 optimizer.zero_grad()
                 loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or float("inf"))
+                limit = float("inf") if config.clip_norm is None else config.clip_norm
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
                 optimizer.step()
                 schedule.step()
                 step += 1
-                values = {"loss": loss.detach(), "bits_per_dim": bits_per_dim(log_p_b.detach(), dims),
-                          "source_bits_per_dim": bits_per_dim(log_p_a.detach(), x_a.shape[1:])}
-                for name, value in values.items():
-                    averages[name].update(value.cpu())
-                means = {name: float(value.mean()) for name, value in values.items()}
+                means = dict(zip(averages, figures.tolist(), strict=True))
+                for name, value in means.items():
+                    averages[name].update(value, weight=len(x_a))
                 bar.set_postfix(loss=f"{means['loss']:.3f}", bpd=f"{means['bits_per_dim']:.3f}")
                 log.write("step", step, epoch, **means, gradient_norm=float(norm),
                           learning_rate=optimizer.param_groups[0]["lr"])
@@ -105,6 +109,7 @@ def train(config: "Config") -> Path:
                 picture = sample_grid(model, val_set, device, config.temperature)
                 runs.save_picture(picture, out / "samples" / f"epoch_{epoch:04d}.png")
                 log.picture(picture, step)
+                runs.save_curves(out)
                 runs.save_weights(model, out / "model.safetensors")
                 if value < best:
                     best = value
@@ -117,8 +122,8 @@ def train(config: "Config") -> Path:
         raise
     finally:
         log.close()
-        print(f"weights: {out}/model.safetensors (last) and best.safetensors (best on validation)\n"
-              f"samples: {out}/samples\ncurves:  {out}/metrics.csv, or tensorboard --logdir {out}")
+        print(f"weights: {out}/model.safetensors (last) and best.safetensors (best on validation, once there was one)\n"
+              f"samples: {out}/samples\ncurves:  {out}/curves.png and metrics.csv, or tensorboard --logdir {out}")
     return out
 
 

@@ -44,7 +44,8 @@ def test_a_run_from_nothing(tmp_path, capsys):
     assert all(np.isfinite(float(row["bits_per_dim"])) for split in ("step", "val") for row in rows(out, split))
     assert list(out.glob("events.*"))
     grid = np.array(Image.open(out / "samples" / "epoch_0002.png"))
-    assert grid.shape == (4 * 18 - 2, 5 * 34 - 2, 3)
+    assert grid.shape == (4 * (6 * 16 + 2) - 2, 5 * (6 * 32 + 2) - 2, 3)
+    assert np.array(Image.open(out / "curves.png")).std() > 0
     said = capsys.readouterr().out
     for expected in (str(out), "samples:", "curves:", "weights:", "bits per dimension"):
         assert expected in said
@@ -154,6 +155,7 @@ MISTAKES = {
     "no such folder": (["--data", "nowhere"], "nowhere"),
     "size that the levels do not divide": (["--image-size", "16", "30"], "multiples of 4"),
     "no epochs": (["--epochs", "0"], "--epochs"),
+    "no clipping by 0": (["--clip-norm", "0"], "positive number"),
     "no batch": (["--batch-size", "0"], "--batch-size"),
     "no generated scenes": (["--generated", "0"], "length"),
 }
