@@ -1,8 +1,8 @@
 """Nets that predict an operation's parameters from a context. All start at zero output, none holds a resolution.
 
-They bound what they read softly to +-3 (``MLPConditioner`` that of its ``asinh``, so that raw numbers up to hundreds stay
-apart). So what lies far outside of what was trained on gives parameters like those of training, no layer feeds a growing
-activation back into itself, and a deep flow stays invertible in float32. Scale contexts to order 1.
+They bound what they read softly to +-3 (``MLPConditioner`` the ``asinh`` of it, so that raw numbers up to hundreds stay
+apart). So what lies far outside of what was trained on gives parameters like those of training, no layer feeds a
+growing activation back into itself, and a deep flow stays invertible in float32. Scale contexts to order 1.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_a_run_from_nothing(tmp_path, capsys):
     assert all(np.isfinite(float(row["bits_per_dim"])) for split in ("step", "val") for row in rows(out, split))
     assert list(out.glob("events.*"))
     grid = np.array(Image.open(out / "samples" / "epoch_0002.png"))
-    assert grid.shape == (4 * (6 * 16 + 2) - 2, 5 * (6 * 32 + 2) - 2, 3)
+    assert grid.shape == (2 * (6 * 16 + 2) - 2, 5 * (6 * 32 + 2) - 2, 3)
     assert np.array(Image.open(out / "curves.png")).std() > 0
     said = capsys.readouterr().out
     for expected in (str(out), "samples:", "curves:", "weights:", "bits per dimension"):
