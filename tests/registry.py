@@ -227,3 +227,31 @@ class Joint(Bijector):
 ENTRIES["2d: Full-Glow, source and target together"] = Entry(lambda: Joint(small_full_glow()), 6, (4, 4), heavy=True)
 ENTRIES["2d: Full-Glow, together and checkpointed"] = Entry(
     lambda: Joint(small_full_glow(checkpoint=True)), 6, (4, 4), heavy=True)
+
+
+class FinishedHalf(nn.Module):
+    """Dual-Glow: scale and mean of the target's finished half from the source's, which is its prior's second half."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.net = nn.Conv2d(c // 2, 2 * (c // 2), 3, padding=1)
+
+    def forward(self, first_part, context):
+        return self.net(context[:, -(context.shape[1] // 2):])
+
+
+def dual_glow_target():
+    return multiscale(2, (1, 1), partial(plain_step, 2), lambda c: AffineCoupling(c, FinishedHalf(c)),
+                      lambda c: ActNorm(c, PositionMap(c, 2 * c, 2)))
+
+
+def c_flow_target():
+    return multiscale(2, (1, 1), lambda c: glow_step(c, coupling_net(c, 2, c)), partial(prior, 2), ActNorm)
+
+
+def unconditional():
+    return multiscale(2, (1, 1), partial(plain_step, 2), partial(prior, 2), ActNorm)
+
+
+ENTRIES["2d: Dual-Glow's target"] = Entry(dual_glow_target, 2, (4, 4), traced(unconditional, 2), heavy=True)
+ENTRIES["2d: C-Flow's target"] = Entry(c_flow_target, 2, (4, 4), traced(unconditional, 2), heavy=True)

@@ -1,6 +1,7 @@
 """The training loop: objective (11) of the Full-Glow paper on pairs of label map and photo."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -84,13 +85,14 @@ def train(config: "Config") -> Path:
                 loss = -(config.source_weight * log_p_a + log_p_b).mean() / dims
                 figures = torch.stack([loss, bits_per_dim(log_p_b, dims).mean(),
                                        bits_per_dim(log_p_a, x_a.shape[1:]).mean()]).detach().cpu()
-                if not torch.isfinite(figures[0]):
-                    raise ValueError(f"the loss is {figures[0].item()} at step {step}, on {batch['name']}; weights of "
-                                     f"earlier validations stay in {out}: lower --learning-rate or set --clip-norm")
                 optimizer.zero_grad()
                 loss.backward()
                 limit = float("inf") if config.clip_norm is None else config.clip_norm
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+                norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
+                if not (torch.isfinite(figures[0]) and math.isfinite(norm)):
+                    raise ValueError(f"at step {step} the loss is {figures[0].item()} and its gradient's norm {norm}, on "
+                                     f"{batch['name']}; the weights of earlier validations stay in {out}: lower "
+                                     "--learning-rate or set --clip-norm")
                 optimizer.step()
                 schedule.step()
                 step += 1
@@ -98,7 +100,7 @@ def train(config: "Config") -> Path:
                 for name, value in means.items():
                     averages[name].update(value, weight=len(x_a))
                 bar.set_postfix(loss=f"{means['loss']:.3f}", bpd=f"{means['bits_per_dim']:.3f}")
-                log.write("step", step, epoch, **means, gradient_norm=float(norm),
+                log.write("step", step, epoch, **means, gradient_norm=norm,
                           learning_rate=optimizer.param_groups[0]["lr"])
             speed = len(bar) * config.batch_size / (time.perf_counter() - started)
             log.write("train", step, epoch, **{name: float(m.compute()) for name, m in averages.items()},
