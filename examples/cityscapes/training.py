@@ -90,8 +90,8 @@ def train(config: "Config") -> Path:
                 limit = float("inf") if config.clip_norm is None else config.clip_norm
                 norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
                 if not (torch.isfinite(figures[0]) and math.isfinite(norm)):
-                    raise ValueError(f"at step {step} the loss is {figures[0].item()} and its gradient's norm {norm}, on "
-                                     f"{batch['name']}; the weights of earlier validations stay in {out}: lower "
+                    raise ValueError(f"at step {step} the loss is {figures[0].item()} and its gradient's norm {norm}, "
+                                     f"on {batch['name']}; the weights of earlier validations stay in {out}: lower "
                                      "--learning-rate or set --clip-norm")
                 optimizer.step()
                 schedule.step()
