@@ -22,11 +22,13 @@ class LUConv1x1(Bijector):
 
     .. math:: L = L_0 (I + N), \qquad U + \mathrm{diag}(s) = e^{\delta} (I + M) (U_0 + \mathrm{diag}(s_0)).
 
-    The Frobenius norms of the strictly triangular :math:`N` and :math:`M` are softly kept below 1/2, and
-    :math:`|\delta| < 1/2`, whatever the conditioner returns. As :math:`\|N^k\| \le \|N\|^k/\sqrt{k!}`, a triangular
-    factor has a condition number below 1.5 x 1.75 at any number of channels, and what the context puts between
-    :math:`L_0` and :math:`U_0` one below 19: that of :math:`W` is at most 19 times the product of those of
-    :math:`L_0` and :math:`U_0 + \mathrm{diag}(s_0)`. Inverted by triangular solves.
+    :math:`N` and :math:`M` are strictly triangular; their raw entries are divided by C, so that an optimizer's first
+    steps, which move all of them at once, move :math:`W` alike at any number of channels. Their Frobenius norms are
+    softly kept below 1/2, and :math:`|\delta| < 1/2`, whatever the conditioner returns. As
+    :math:`\|N^k\| \le \|N\|^k/\sqrt{k!}`, a triangular factor has a condition number below 1.5 x 1.75 at any number
+    of channels, and what the context puts between :math:`L_0` and :math:`U_0` one below 19: that of :math:`W` is at
+    most 19 times the product of those of :math:`L_0` and :math:`U_0 + \mathrm{diag}(s_0)`. Inverted by triangular
+    solves.
 
     Shapes: ``(batch, num_channels, *spatial)`` to the same; a plain linear layer on vectors. Log-determinant:
     :math:`\sum \log |s|` times the number of positions. Computed in at least float32, also under autocast.
@@ -101,7 +103,8 @@ class LUConv1x1(Bijector):
             raise ValueError(f"LUConv1x1 expects its conditioner to return {(len(inputs), 2 * c * c + c)}, "
                              f"got {tuple(raw.shape)}; give it num_outputs={2 * c * c + c}")
         n, m, delta = raw.split([c * c, c * c, c], dim=1)
-        return _bounded(n.view(-1, c, c).tril(-1)), _bounded(m.view(-1, c, c).triu(1)), soft_bound(delta, 0.5)
+        n, m = n.reshape(-1, c, c).tril(-1), m.reshape(-1, c, c).triu(1)
+        return _bounded(n / c), _bounded(m / c), soft_bound(delta, 0.5)
 
 
 def _columns(inputs: Tensor, dtype: torch.dtype) -> Tensor:

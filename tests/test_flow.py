@@ -273,6 +273,27 @@ def test_a_deep_pair_stays_invertible_far_outside(size):
     assert torch.isfinite(pair.sample(2, x_a)).all()
 
 
+def test_a_deep_pair_survives_its_first_steps():
+    """Four levels of sixteen steps at a high learning rate, without warm-up: what the first step breaks, heals.
+
+    Where a step of the 1x1 convolutions' conditioners grows with the number of channels, the loss runs off to 1e17.
+    """
+    pair = full_glow(3, (16, 16, 16, 16), 8, context_width=4)
+    x_a, x_b = torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16)
+    condflows.initialize(pair, x_b, x_a)
+    optimizer = torch.optim.Adam(pair.parameters(), 1e-3)
+    losses = []
+    for _ in range(5):
+        log_p_a, log_p_b = pair(x_a, x_b)
+        loss = -(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert max(losses) < 1e3
+    assert losses[-1] < losses[0] + 5
+
+
 def test_models_in_bfloat16_keep_densities_in_float32():
     flow = Flow(Chain([ActNorm(4, GlobalConditioner(2, 8)), LUConv1x1(4), AffineCoupling(4, ConvConditioner(4))]))
     flow = flow.to(torch.bfloat16)
