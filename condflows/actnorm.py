@@ -59,12 +59,11 @@ class ActNorm(Bijector):
 
     def _log_scale_and_shift(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         check_inputs(inputs, "ActNorm", self.num_channels)
-        per_channel = (1, self.num_channels, *(1 for _ in inputs.shape[2:]))
-        log_scale, shift = self.log_scale.view(per_channel), self.shift.view(per_channel)
+        log_scale, shift = _per_channel(self.log_scale, inputs), _per_channel(self.shift, inputs)
         if self.conditioner is None:
             return log_scale, shift
         alpha, beta = self._offsets(self.conditioner, inputs, context)
-        return log_scale + alpha, shift + log_scale.exp() * self.unit.view(per_channel) * beta
+        return log_scale + alpha, shift + log_scale.exp() * _per_channel(self.unit, inputs) * beta
 
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         require_context(context, inputs, "ActNorm")
@@ -88,11 +87,15 @@ class ActNorm(Bijector):
         self.unit.copy_(_deviation(values, inputs.dtype))
         if self.conditioner is not None:
             alpha, beta = self._offsets(self.conditioner, inputs, context)
-            unit = self.unit.view(1, self.num_channels, *(1 for _ in inputs.shape[2:]))
-            values = values * alpha.to(torch.float64).exp() + unit * beta
+            values = values * alpha.to(torch.float64).exp() + _per_channel(self.unit, inputs) * beta
         self.log_scale.copy_(-_deviation(values, inputs.dtype).log())
         # With the rounded scale, so that the mean is cancelled in the parameter's own precision.
         self.shift.copy_(-self.log_scale.to(torch.float64).exp() * values.transpose(0, 1).flatten(1).mean(1))
+
+
+def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
+    """One value for each channel, in a shape that broadcasts to the inputs."""
+    return values.view(1, -1, *(1 for _ in inputs.shape[2:]))
 
 
 def _deviation(values: Tensor, dtype: torch.dtype) -> Tensor:

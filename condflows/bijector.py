@@ -88,6 +88,11 @@ def check_context(context: Context, inputs: Tensor, name: str) -> None:
     if isinstance(context, Trace):
         raise ValueError(f"{name} is a single operation and expects one tensor as context, got {context!r}; "
                          "pass a trace to the composition that it was recorded for")
+    check_batch(context, inputs, name)
+
+
+def check_batch(context: Context, inputs: Tensor, name: str) -> None:
+    """Refuse a context, traces included, that has not one row for each input."""
     for tensor in context_tensors(context):
         if tensor.ndim == 0 or len(tensor) != len(inputs):
             raise ValueError(f"{name} expects a context of batch size {len(inputs)} like its inputs, "

@@ -13,7 +13,7 @@ from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.bijector import Bijector, at_least_float32, check_inputs
+from condflows.bijector import Bijector, at_least_float32, check_batch, check_inputs
 from condflows.chain import Chain, Inverse
 from condflows.split import Split
 from condflows.squeeze import Squeeze
@@ -78,7 +78,7 @@ class Flow(NFlow):
         ``temperature`` multiplies the deviation of the noise; at 0 the result is deterministic. ``generator`` draws
         the noise, on its own device.
         """
-        return self._sample_with_logs(num_samples, context, temperature, generator)[0]
+        return self.sample_and_log_prob(num_samples, context, temperature, generator)[0]
 
     def sample_and_log_prob(  # type: ignore[override]
         self,
@@ -88,34 +88,6 @@ class Flow(NFlow):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``sample``, and the log-densities of the samples under the flow (at temperature 1), in nats."""
-        return self._sample_with_logs(num_samples, context, temperature, generator)
-
-    def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
-        """The noise of the inputs, of the same shape."""
-        self._check(inputs, context)
-        return self.transform(inputs, context)[0]
-
-    def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
-        """The data of a noise, of the same shape."""
-        self._check(noise, context)
-        return self.transform.inverse(noise, context)[0]
-
-    def _check(self, inputs: Tensor, context: Context) -> None:
-        check_inputs(inputs, "Flow")
-        for tensor in context_tensors(context):
-            if tensor.ndim == 0 or len(tensor) != len(inputs):
-                raise ValueError(f"Flow expects a context of batch size {len(inputs)} like its inputs, "
-                                 f"got shape {tuple(tensor.shape)}; pass one context for each input")
-        if self.shape is not None and (
-            len(self.shape) != inputs.ndim - 1
-            or any(size not in (None, got) for size, got in zip(self.shape, inputs.shape[1:], strict=True))
-        ):
-            raise ValueError(f"Flow expects inputs of shape (batch, {', '.join(map(str, self.shape))}), "
-                             f"got {tuple(inputs.shape)}; resize them or build the flow with another shape")
-
-    def _sample_with_logs(
-        self, num_samples: int, context: Context, temperature: float, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
         if isinstance(num_samples, bool) or not isinstance(num_samples, Integral) or num_samples < 1:
             raise ValueError(f"expected a positive whole number of samples, got {num_samples!r}")
         if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 0):
@@ -132,6 +104,26 @@ class Flow(NFlow):
         samples, logabsdet = self.transform.inverse(noise, repeated)
         log_prob = self._distribution.log_prob(noise) - logabsdet
         return samples.unflatten(0, batch), log_prob.unflatten(0, batch)
+
+    def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """The noise of the inputs, of the same shape."""
+        self._check(inputs, context)
+        return self.transform(inputs, context)[0]
+
+    def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
+        """The data of a noise, of the same shape."""
+        self._check(noise, context)
+        return self.transform.inverse(noise, context)[0]
+
+    def _check(self, inputs: Tensor, context: Context) -> None:
+        check_inputs(inputs, "Flow")
+        check_batch(context, inputs, "Flow")
+        if self.shape is not None and (
+            len(self.shape) != inputs.ndim - 1
+            or any(size not in (None, got) for size, got in zip(self.shape, inputs.shape[1:], strict=True))
+        ):
+            raise ValueError(f"Flow expects inputs of shape (batch, {', '.join(map(str, self.shape))}), "
+                             f"got {tuple(inputs.shape)}; resize them or build the flow with another shape")
 
     def _noise_shape(self, context: Context) -> tuple[int, ...]:
         shape = self.shape

@@ -173,17 +173,22 @@ def test_agrees_with_nflows_actnorm():
         torch.testing.assert_close(a, b)
 
 
+@torch.no_grad()
+def copy_factors(theirs, ours):
+    """Give ours the L and U of an nflows LU layer, whose permutation and bias stand apart."""
+    lower, upper = theirs._create_lower_upper()
+    ours.permutation.copy_(torch.eye(len(lower)))
+    ours.sign.fill_(1)
+    ours.lower.copy_(lower.tril(-1))
+    ours.upper.copy_(upper.triu(1))
+    ours.log_s.copy_(upper.diagonal().log())
+    theirs.bias.zero_()
+
+
 def test_agrees_with_nflows_one_by_one_convolution():
     theirs = OneByOneConvolution(4, identity_init=False)
     ours = LUConv1x1(4)
-    lower, upper = theirs._create_lower_upper()
-    with torch.no_grad():
-        ours.permutation.copy_(torch.eye(4))
-        ours.sign.fill_(1)
-        ours.lower.copy_(lower.tril(-1))
-        ours.upper.copy_(upper.triu(1))
-        ours.log_s.copy_(upper.diagonal().log())
-        theirs.bias.zero_()
+    copy_factors(theirs, ours)
     x = torch.randn(3, 4, 5, 6)
     permuted = theirs.permutation(x)[0]
     for a, b in zip(ours(permuted), theirs(x), strict=True):
@@ -193,14 +198,7 @@ def test_agrees_with_nflows_one_by_one_convolution():
 def test_agrees_with_nflows_linear_layer_on_vectors():
     theirs = LULinear(5, identity_init=False)
     ours = LUConv1x1(5)
-    lower, upper = theirs._create_lower_upper()
-    with torch.no_grad():
-        ours.permutation.copy_(torch.eye(5))
-        ours.sign.fill_(1)
-        ours.lower.copy_(lower.tril(-1))
-        ours.upper.copy_(upper.triu(1))
-        ours.log_s.copy_(upper.diagonal().log())
-        theirs.bias.zero_()
+    copy_factors(theirs, ours)
     x = torch.randn(3, 5)
     for a, b in zip(ours(x), theirs(x), strict=True):
         torch.testing.assert_close(a, b)
