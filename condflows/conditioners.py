@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from condflows.affine import soft_bound
 from condflows.trace import Context, resize
 
-__all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner"]
+__all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner", "MapConditioner"]
 
 BOUND = 3.0
 
@@ -24,11 +24,11 @@ _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
-def _conv(spatial_dims: int, inputs: int, outputs: int, kernel: int) -> nn.Module:
+def _conv(spatial_dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
     if spatial_dims not in _CONV:
         raise ValueError(f"a convolutional conditioner expects 1 to 3 spatial dimensions, got {spatial_dims}; "
                          "use MLPConditioner for vectors")
-    return _CONV[spatial_dims](inputs, outputs, kernel, padding=kernel // 2)
+    return _CONV[spatial_dims](inputs, outputs, kernel, stride, padding=kernel // 2)
 
 
 def _mlp(sizes: Sequence[int]) -> list[nn.Module]:
@@ -43,6 +43,14 @@ def _start_at_zero(net: nn.Sequential) -> nn.Sequential:
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
     return net
+
+
+def _three_convolutions(spatial_dims: int, inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return _start_at_zero(nn.Sequential(
+        _conv(spatial_dims, inputs, width, 3), nn.ReLU(),
+        _conv(spatial_dims, width, width, 1), nn.ReLU(),
+        _conv(spatial_dims, width, outputs, 3),
+    ))
 
 
 def _require(context: Context, name: str, channels: int, ndim: int | None = None) -> Tensor:
@@ -69,9 +77,10 @@ class GlobalConditioner(nn.Module):
         context_channels: of the context.
         num_outputs: ``2*C`` for an actnorm of C channels, ``2*C*C + C`` for a 1x1 convolution.
         spatial_dims: of the context, 1 to 3.
-        conv_channels: of the convolutions, the first 1x1 and the others 3x3.
+        conv_channels: of the convolutions, the first 1x1 (3x3 if ``stride`` is more than 1) and the others 3x3.
         grid: positions kept along each spatial dimension.
         hidden: sizes of the MLP's hidden layers.
+        stride: of the convolutions; 2, as in C-Glow (arXiv 1905.13288), spares work where the context is a large image.
     """
 
     def __init__(
@@ -82,13 +91,14 @@ class GlobalConditioner(nn.Module):
         conv_channels: Sequence[int] = (8, 8, 8),
         grid: int = 4,
         hidden: Sequence[int] = (32, 64, 48),
+        stride: int = 1,
     ):
         super().__init__()
         self.context_channels = context_channels
         self.spatial_dims = spatial_dims
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairwise([context_channels, *conv_channels])):
-            layers += [_conv(spatial_dims, inputs, outputs, 3 if i else 1), nn.ReLU()]
+            layers += [_conv(spatial_dims, inputs, outputs, 3 if i or stride > 1 else 1, stride), nn.ReLU()]
         layers += [_POOL[spatial_dims](grid), nn.Flatten()]
         layers += _mlp([conv_channels[-1] * grid**spatial_dims, *hidden, num_outputs])
         self.net = _start_at_zero(nn.Sequential(*layers))
@@ -132,11 +142,7 @@ class CouplingConditioner(nn.Module):
                 _conv(spatial_dims, context_width, num_channels, 3), nn.ReLU(),
             )
             inputs += num_channels
-        self.net = _start_at_zero(nn.Sequential(
-            _conv(spatial_dims, inputs, width, 3), nn.ReLU(),
-            _conv(spatial_dims, width, width, 1), nn.ReLU(),
-            _conv(spatial_dims, width, 2 * (num_channels // 2), 3),
-        ))
+        self.net = _three_convolutions(spatial_dims, inputs, width, 2 * (num_channels // 2))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)
@@ -161,6 +167,31 @@ class ConvConditioner(nn.Module):
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         return self.net(soft_bound(inputs, BOUND))
+
+
+class MapConditioner(nn.Module):
+    """Convolutions of the context, 3x3, 1x1, 3x3: one vector for each position.
+
+    For an actnorm with a map of its own at every position, as in Dual-Glow's prior (arXiv 1908.08074).
+
+    Shapes: ``(batch, context_channels, *spatial)`` to ``(batch, num_outputs, *spatial)``.
+
+    Args:
+        context_channels: of the context, an image of the size of the inputs.
+        num_outputs: ``2*C`` for an actnorm of C channels.
+        width: of the hidden layers.
+        spatial_dims: 1 to 3.
+    """
+
+    def __init__(self, context_channels: int, num_outputs: int, width: int = 128, spatial_dims: int = 2):
+        super().__init__()
+        self.context_channels = context_channels
+        self.spatial_dims = spatial_dims
+        self.net = _three_convolutions(spatial_dims, context_channels, width, num_outputs)
+
+    def forward(self, context: Tensor) -> Tensor:
+        context = _require(context, "MapConditioner", self.context_channels, 2 + self.spatial_dims)
+        return self.net(soft_bound(context, BOUND))
 
 
 class MLPConditioner(nn.Module):

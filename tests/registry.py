@@ -11,7 +11,7 @@ import torch
 from nflows.nn.nets import ConvResidualNet, ResidualNet
 from nflows.transforms.base import CompositeTransform, Transform
 from nflows.transforms.coupling import AffineCouplingTransform, PiecewiseRationalQuadraticCouplingTransform
-from torch import Tensor, nn
+from torch import Tensor
 
 from condflows import (
     ActNorm,
@@ -26,8 +26,15 @@ from condflows import (
     multiscale,
     sigmoid_affine,
 )
-from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
+from condflows.conditioners import (
+    ConvConditioner,
+    CouplingConditioner,
+    GlobalConditioner,
+    MapConditioner,
+    MLPConditioner,
+)
 
+from models import MODELS
 from models.full_glow import full_glow
 
 
@@ -59,17 +66,6 @@ def image(batch, size, random):
 
 def coarse(batch, size, random):
     return random(batch, COARSE, *(2 * n + 1 for n in size))
-
-
-class PositionMap(nn.Module):
-    """A map of its own at every position, as Dual-Glow's prior at the top level has."""
-
-    def __init__(self, context_channels, num_outputs, d):
-        super().__init__()
-        self.net = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[d - 1](context_channels, num_outputs, 1)
-
-    def forward(self, context):
-        return self.net(context)
 
 
 def coupling_net(c, d, context=0, width=6):
@@ -161,7 +157,7 @@ for d in range(4):
     }
     if d:
         add["actnorm with a map for every position"] = Entry(
-            lambda d=d: ActNorm(3, PositionMap(IMAGE, 6, d)), 3, size, image)
+            lambda d=d: ActNorm(3, MapConditioner(IMAGE, 6, 4, d)), 3, size, image)
         add["coupling given a coarser or finer image"] = Entry(
             lambda d=d: AffineCoupling(3, coupling_net(3, d, COARSE)), 3, size, coarse)
         add["paired multiscale given a trace"] = Entry(
@@ -229,29 +225,18 @@ ENTRIES["2d: Full-Glow, together and checkpointed"] = Entry(
     lambda: Joint(small_full_glow(checkpoint=True)), 6, (4, 4), heavy=True)
 
 
-class FinishedHalf(nn.Module):
-    """Dual-Glow: scale and mean of the target's finished half from the source's, which is its prior's second half."""
+for name in ("dual_glow", "c_flow"):
+    def build(name=name):
+        return MODELS[name](3, (1, 1), 6, condition_channels=2, context_width=4)
 
-    def __init__(self, c):
-        super().__init__()
-        self.net = nn.Conv2d(c // 2, 2 * (c // 2), 3, padding=1)
+    ENTRIES[f"2d: {name}'s source"] = Entry(lambda build=build: build().source.transform, 2, (4, 4), heavy=True)
+    ENTRIES[f"2d: {name}'s target"] = Entry(
+        lambda build=build: build().target.transform, 3, (4, 4),
+        traced(lambda build=build: build().source.transform, 2), heavy=True)
 
-    def forward(self, first_part, context):
-        return self.net(context[:, -(context.shape[1] // 2):])
+C_GLOW = {"condition_channels": 2, "context_width": 4, "context_features": 3}
+for name in ("c_glow_v1", "c_glow_v2"):
+    ENTRIES[f"2d: {name}"] = Entry(
+        lambda name=name: MODELS[name](3, (1, 1), 6, **C_GLOW).transform, 3, (4, 4), image, heavy=True)
 
-
-def dual_glow_target():
-    return multiscale(2, (1, 1), partial(plain_step, 2), lambda c: AffineCoupling(c, FinishedHalf(c)),
-                      lambda c: ActNorm(c, PositionMap(c, 2 * c, 2)))
-
-
-def c_flow_target():
-    return multiscale(2, (1, 1), lambda c: glow_step(c, coupling_net(c, 2, c)), partial(prior, 2), ActNorm)
-
-
-def unconditional():
-    return multiscale(2, (1, 1), partial(plain_step, 2), partial(prior, 2), ActNorm)
-
-
-ENTRIES["2d: Dual-Glow's target"] = Entry(dual_glow_target, 2, (4, 4), traced(unconditional, 2), heavy=True)
-ENTRIES["2d: C-Flow's target"] = Entry(c_flow_target, 2, (4, 4), traced(unconditional, 2), heavy=True)
+ENTRIES["2d: glow"] = Entry(lambda: MODELS["glow"](3, (1, 1), 6).transform, 3, (4, 4), heavy=True)

@@ -1,11 +1,19 @@
 import pytest
 import torch
 
-from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
+from condflows.conditioners import (
+    ConvConditioner,
+    CouplingConditioner,
+    GlobalConditioner,
+    MapConditioner,
+    MLPConditioner,
+)
 from condflows.testing import perturb
 
 NETS = {
     "global": (lambda d: GlobalConditioner(3, 7, d), False),
+    "global with stride": (lambda d: GlobalConditioner(3, 7, d, stride=2), False),
+    "map": (lambda d: MapConditioner(3, 4, 8, d), True),
     "coupling": (lambda d: CouplingConditioner(5, 8, spatial_dims=d), True),
     "coupling with context": (lambda d: CouplingConditioner(5, 8, 2, spatial_dims=d), True),
     "conv": (lambda d: ConvConditioner(5, d), True),
@@ -20,7 +28,7 @@ def test_shapes_at_any_resolution(name, d, side):
     net = perturb(build(d))
     inputs = torch.randn(2, 3, *(side,) * d)
     if keeps_size:
-        outputs = net(inputs, torch.randn(2, 2, *(3,) * d))
+        outputs = net(inputs) if name == "map" else net(inputs, torch.randn(2, 2, *(3,) * d))
         assert outputs.shape == (2, 4, *(side,) * d)
     else:
         outputs = net(inputs)
@@ -32,7 +40,8 @@ def test_shapes_at_any_resolution(name, d, side):
 def test_they_start_at_zero_but_can_learn(name):
     build, _ = NETS[name]
     net = build(2)
-    outputs = net(torch.randn(2, 3, 4, 4), *[torch.randn(2, 2, 4, 4)] * (name != "global"))
+    takes_two = name.startswith("co")
+    outputs = net(torch.randn(2, 3, 4, 4), *[torch.randn(2, 2, 4, 4)] * takes_two)
     assert not outputs.any()
     outputs.sum().backward()
     assert all(p.grad.any() for p in list(net.net[-1].parameters()))

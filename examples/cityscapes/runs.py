@@ -1,6 +1,7 @@
 """What a run leaves on disk: its configuration, its weights, its curves and pictures of its samples."""
 
 import csv
+import inspect
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +18,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 import condflows
 
 from models import MODELS
+from pairs import Pairs
+
+FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"}
+"""What a validation looks at, by objective."""
+WEIGHTS = {"best": "best.safetensors", "last": "model.safetensors"}
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -41,19 +47,73 @@ def save_weights(model: nn.Module, path: Path) -> None:
     os.replace(partial, path)
 
 
+def read_config(run: Path) -> dict[str, Any]:
+    """The configuration of a run directory."""
+    try:
+        config = json.loads((run / "config.json").read_text())
+        missing = {"model", "model_arguments", "image_size"} - config.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"expected a run of train.py in {run}, with a readable config.json, got {error}: give the "
+                         "directory that train.py named") from error
+    if missing or config["model"] not in MODELS:
+        reason = f"no {', '.join(sorted(missing))}" if missing else f"the model {config['model']!r}"
+        raise ValueError(f"{run}/config.json: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
+                         "give a run of train.py")
+    return config
+
+
 def load_model(run: Path, weights: str = "model.safetensors") -> Any:
     """The trained model of a run directory, ready to sample from."""
-    config = json.loads((run / "config.json").read_text())
+    config = read_config(run)
     model = MODELS[config["model"]](**config["model_arguments"])
-    model.load_state_dict(load_file(run / weights))
+    path = run / weights
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in run.glob("*.safetensors"))) or "no weights"
+        raise ValueError(f"expected {path}, found {found}: wait for the run's first validation")
+    try:
+        state = load_file(path)
+    except Exception as error:  # damaged files raise many kinds
+        raise ValueError(f"expected weights in {path}, got {error}: copy the file again") from error
+    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    came = {key: tuple(value.shape) for key, value in state.items()}
+    if different := sorted(key for key in own.keys() | came.keys() if own.get(key) != came.get(key)):
+        raise ValueError(f"{path}: expected the weights of {config['model']} as in config.json, but {different[0]} "
+                         f"should be {own.get(different[0], 'absent')} and is {came.get(different[0], 'absent')} "
+                         f"({len(different)} differ in all): the file belongs to another model")
+    model.load_state_dict(state)
     return model.eval()
+
+
+class Run:
+    """A trained model and how it was trained: what ``evaluate.py``, ``sample.py`` and ``transfer.py`` work with."""
+
+    def __init__(self, path: Path, weights: str = "best", device: str | torch.device = "cpu"):
+        self.path, self.config, self.device = path, read_config(path), torch.device(device)
+        self.model = load_model(path, WEIGHTS[weights]).to(self.device)
+        self.name: str = self.config["model"]
+        self.image_size: tuple[int, int] = tuple(self.config["image_size"])
+        self.is_flow = self.name != "pix2pix"
+        self.direction: str = self.config.get("direction", "label2photo")
+
+    def pairs(self, seed: int = 0) -> Pairs:
+        """Batches of a data set as the model takes them."""
+        return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed)
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse images that the model's levels do not divide, or that are no images."""
+        arguments = self.config["model_arguments"]
+        levels = arguments.get("depth") or len(
+            arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
+        if any(side < 1 or side % 2**levels for side in size):
+            raise ValueError(f"image size {size[0]}x{size[1]}: {self.name} of {self.path} has {levels} levels and "
+                             f"expects multiples of {2**levels}")
 
 
 class Logger:
     """The curves of a run, in ``metrics.csv`` and for TensorBoard."""
 
-    columns: Sequence[str] = ("step", "epoch", "split", "loss", "bits_per_dim", "source_bits_per_dim", "gradient_norm",
-               "learning_rate", "images_per_second")
+    columns: Sequence[str] = ("step", "epoch", "split", "loss", *FIGURES, "source_bits_per_dim", "adversarial",
+                              "discriminator", "gradient_norm", "learning_rate", "images_per_second")
 
     def __init__(self, out: Path):
         self.tensorboard = SummaryWriter(str(out))
@@ -74,21 +134,21 @@ class Logger:
         self.file.close()
 
 
-def save_curves(out: Path) -> None:
-    """Plot ``metrics.csv``: the loss of every step, and conditional bits per dimension of training and validation."""
+def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
+    """Plot ``metrics.csv``: the loss of every step, and the figure of training and validation."""
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, column, splits in ((left, "loss", ("step",)), (right, "bits_per_dim", ("train", "val"))):
+    plot = Figure(figsize=(10, 3.5), layout="constrained")
+    left, right = plot.subplots(1, 2)
+    for axes, column, splits in ((left, "loss", ("step",)), (right, figure, ("train", "val"))):
         for split in splits:
             points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split]
             axes.plot(*zip(*points, strict=True), label=split, linewidth=1)
         axes.set_xlabel("step")
-    left.set_ylabel("loss, nats per dimension")
-    right.set_ylabel("conditional bits per dimension")
+    left.set_ylabel("loss, nats per dimension" if figure == "bits_per_dim" else "loss of the generator")
+    right.set_ylabel(FIGURES[figure])
     right.legend()
-    figure.savefig(out / "curves.png", dpi=110)
+    plot.savefig(out / "curves.png", dpi=110)
 
 
 def grid(columns: Sequence[Tensor], padding: int = 2, least: int = 96) -> Tensor:

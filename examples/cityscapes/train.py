@@ -1,6 +1,7 @@
 """Train a model of the paper on street scenes: label map to photo.
 
     python examples/cityscapes/train.py                                        generated scenes, under five minutes
+    python examples/cityscapes/train.py --model c_flow                         another model of the paper
     python examples/cityscapes/train.py --data ROOT --image-size 64 128        your data in the Cityscapes layout
     python examples/cityscapes/train.py --preset paper-256 --data ROOT         the paper's settings
 
@@ -12,7 +13,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -23,8 +24,13 @@ class Config:
 
     preset: Literal["small", "paper-256", "paper-512x1024"] = "small"
     """The settings to start from; every other option overrides one of them."""
-    model: Literal["full_glow"] = "full_glow"
-    """The model, a file of models/."""
+    model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix"] = "full_glow"
+    """The model, see models/."""
+    direction: Literal["label2photo", "photo2label"] = "label2photo"
+    """Which image is given, and which is modelled."""
+    boundaries: bool = False
+    """Append a map of the edges of objects to every condition: of the instances where the data has them, else of the
+    labels. For full_glow."""
     data: Path | None = None
     """Root of a data set in the Cityscapes layout; street scenes are generated if it is left out."""
     out: Path | None = None
@@ -33,16 +39,17 @@ class Config:
     """Write into a directory that already holds a run."""
     image_size: tuple[int, int] = (32, 64)
     """Height and width in pixels, multiples of 2 ** levels."""
-    steps: tuple[int, ...] = (4, 4, 4)
-    """Steps of each level, finest first."""
-    width: int = 32
-    """Hidden channels of the coupling nets."""
-    context_width: int = 32
-    """Hidden channels of the nets that encode a coupling's condition."""
+    steps: tuple[int, ...] | None = (4, 4, 4)
+    """Steps of each level, finest first; None for the model's own of the paper."""
+    width: int | None = 32
+    """Hidden channels of the coupling nets, of pix2pix its first channels; None for the model's own of the paper."""
+    context_width: int | None = None
+    """Hidden channels of the nets that encode a condition; None for the model's own."""
     checkpoint_activations: bool = False
     """Recompute the activations of each step in the backward pass: less memory, about a third more time."""
-    source_weight: float = 1e-4
-    """Lambda of the paper's objective (11): the weight of the label map's own likelihood."""
+    source_weight: float | None = 1e-4
+    """Lambda of the paper's objective (11): the weight of the given image's own likelihood; None where a model has
+    none."""
     batch_size: int = 8
     """Pairs of a training step."""
     epochs: int = 7
@@ -74,8 +81,8 @@ class Config:
 
 
 PAPER = Config(
-    steps=(16, 16, 16, 16), width=512, context_width=128, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0,
-    linear_decay=False, init_pairs=1,
+    steps=None, width=None, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0, linear_decay=False,
+    init_pairs=1,
 )
 PRESETS = {
     "small": Config(),
@@ -85,13 +92,25 @@ PRESETS = {
     ),
 }
 
+# What a model sets otherwise than a preset; None for options that it lacks.
+OF_MODEL: dict[str, dict[str, Any]] = {
+    "c_glow_v1": {"source_weight": None},
+    "c_glow_v2": {"source_weight": None},
+    "glow": {"source_weight": None},
+    "pix2pix": {"source_weight": None, "steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
+                "temperature": 1.0},
+}
+
 
 def parse(arguments: list[str]) -> Config:
-    """The configuration of a command line: the preset's, overridden option by option."""
+    """The configuration of a command line: the preset's and the model's, overridden option by option."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=PRESETS, default="small")
-    preset = first.parse_known_args(arguments)[0].preset
-    return tyro.cli(Config, default=PRESETS[preset], args=arguments, description=__doc__)
+    first.add_argument("--preset", default="small")
+    first.add_argument("--model", default="full_glow")
+    known = first.parse_known_args(arguments)[0]
+    default = PRESETS.get(known.preset, PRESETS["small"])
+    default = dataclasses.replace(default, model=known.model, **OF_MODEL.get(known.model, {}))
+    return tyro.cli(Config, default=default, args=arguments, description=__doc__)
 
 
 def main(arguments: list[str]) -> None:

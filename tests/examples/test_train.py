@@ -18,13 +18,17 @@ import condflows
 import runs
 import train
 import training
+from judging import bits
+from models import MODELS
 from models.full_glow import full_glow
+from objectives import learning_rate_factor
+from pairs import Pairs, to_bytes
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "cityscapes" / "train.py"
 CAMVID = ROOT / ".." / "shared" / "data" / "camvid64"
-TINY = ["--image-size", "16", "32", "--steps", "1", "1", "--width", "8", "--context-width", "4", "--batch-size", "4",
-        "--init-pairs", "8", "--generated", "16", "--validate-every", "1"]
+SMALL = ["--width", "8", "--batch-size", "4", "--init-pairs", "8", "--generated", "16", "--validate-every", "1"]
+TINY = [*SMALL, "--image-size", "16", "32", "--steps", "1", "1", "--context-width", "4"]
 
 
 def rows(out, split):
@@ -70,8 +74,7 @@ def test_training_learns(tmp_path):
     first, last = (float(rows(out, "train")[i]["bits_per_dim"]) for i in (0, -1))
     assert last < first - 0.5
     dataset = training.open_dataset(None, "val", (16, 32), 2, 0)
-    loader = torch.utils.data.DataLoader(dataset, 4)
-    value = training.validate(runs.load_model(out), loader, torch.device("cpu"))
+    value = bits(runs.Run(out, "last"), dataset, draws=1, batch_size=4, seed=0)["mean"]
     assert value == pytest.approx(float(rows(out, "val")[-1]["bits_per_dim"]), abs=1e-4)
 
 
@@ -103,12 +106,101 @@ def test_real_photos(tmp_path):
 
 def test_presets_are_the_papers():
     paper = train.parse(["--preset", "paper-256"])
-    assert (paper.image_size, paper.steps, paper.width) == ((256, 256), (16,) * 4, 512)
+    assert paper.image_size == (256, 256)
+    assert training.model_arguments(paper) == {}  # the builder's defaults are the paper's
     assert (paper.batch_size, paper.epochs, paper.learning_rate, paper.source_weight) == (1, 45, 1e-4, 1e-4)
     high = train.parse(["--preset", "paper-512x1024", "--epochs", "3"])
     assert (high.image_size, high.steps, high.epochs) == ((512, 1024), (8,) * 4, 3)
     assert high.checkpoint_activations
     assert train.parse(["--image-size", "64", "128"]).image_size == (64, 128)
+    pix2pix = train.parse(["--preset", "paper-256", "--model=pix2pix"])
+    assert (pix2pix.learning_rate, pix2pix.source_weight, pix2pix.steps) == (2e-4, None, None)
+    assert training.model_arguments(pix2pix) == {"depth": 8}
+    assert train.parse(["--model", "pix2pix", "--learning-rate", "1e-3"]).learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_trains_and_loads(name, tmp_path):
+    """A few steps on the same pairs lower what validation looks at; the weights give it again."""
+    out, tiny = tmp_path / "run", [*SMALL, "--image-size", "32", "64", "--epochs", "4", "--warmup-steps", "0"]
+    steps = [] if name == "pix2pix" else ["--steps", "1", "1"]
+    train.main(["--model", name, *tiny, *steps, "--out", str(out)])
+    figure = "l1" if name == "pix2pix" else "bits_per_dim"
+    values = [float(row[figure]) for row in rows(out, "val")]
+    assert values[-1] < values[0]
+    run = runs.Run(out)
+    assert run.is_flow == (name != "pix2pix")
+    item = training.open_dataset(None, "val", (32, 64), 2, 0)[0]
+    context = run.pairs().context(torch.utils.data.default_collate([item]))
+    assert run.model.sample(2, context, 1.0).shape == (1, 2, 3, 32, 64)
+    assert np.array(Image.open(out / "curves.png")).std() > 0
+    if name not in ("full_glow", "dual_glow", "c_flow"):
+        assert {row["source_bits_per_dim"] for row in rows(out, "step")} == {""}
+
+
+def test_boundaries_reach_full_glow(tmp_path):
+    train.main([*TINY, "--epochs", "1", "--boundaries", "--flip", "--out", str(tmp_path / "run")])
+    run = runs.Run(tmp_path / "run")
+    item = training.open_dataset(None, "val", (16, 32), 2, 0)[0]
+    (x_a, side), x_b = run.pairs()(torch.utils.data.default_collate([item]))
+    assert side.shape == (1, 1, 16, 32)
+    assert set(side.unique().tolist()) == {0, 1}
+    with_, without = run.model.log_prob(x_b, (x_a, side)), run.model.log_prob(x_b, (x_a, torch.zeros_like(side)))
+    assert with_ != without
+
+
+def test_photo2label_swaps_the_pair(tmp_path):
+    train.main([*TINY, "--epochs", "1", "--direction", "photo2label", "--out", str(tmp_path / "run")])
+    pairs = runs.Run(tmp_path / "run").pairs()
+    item = training.open_dataset(None, "val", (16, 32), 2, 0)[0]
+    context, x_b = pairs(torch.utils.data.default_collate([item]))
+    assert torch.equal((256 * context).to(torch.uint8), item["photo"][None])
+    assert torch.equal(to_bytes(x_b), item["condition"][None])
+
+
+def test_mirrored_pairs_stay_pairs():
+    item = training.open_dataset(None, "train", (16, 32), 2, 0)[0]
+    batch = torch.utils.data.default_collate([item] * 16)
+    pairs = Pairs(torch.device("cpu"), boundaries=True)
+    (x_a, side), x_b = pairs(batch, flip=True)
+    plain = Pairs(torch.device("cpu"), boundaries=True)(batch)
+    mirrored = [i for i in range(16) if not torch.equal(side[i], plain[0][1][i])]
+    assert 0 < len(mirrored) < 16
+    for i in range(16):
+        photo, label = (image.flip(-1) if i in mirrored else image for image in (item["photo"], item["condition"]))
+        assert torch.equal(to_bytes(x_b[i]), photo)
+        assert torch.equal(to_bytes(x_a[i]), label)
+
+
+def broken_run(tmp_path, config=None, keep="model.safetensors"):
+    """A run of which something is wrong."""
+    path = tmp_path / "broken"
+    whole = {"model": "glow", "model_arguments": {"steps": [1], "width": 4}, "image_size": [4, 4]}
+    runs.create(path, whole | (config or {}))
+    runs.save_weights(MODELS["glow"](steps=(1,), width=4), path / "model.safetensors")
+    for file in path.glob("*.safetensors"):
+        if file.name != keep:
+            file.unlink()
+    return path
+
+
+def test_runs_that_cannot_be_loaded_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a run of train\.py"):
+        runs.load_model(tmp_path)
+    with pytest.raises(ValueError, match="the model 'stylegan'"):
+        runs.load_model(broken_run(tmp_path, {"model": "stylegan"}))
+    with pytest.raises(ValueError, match="found no weights: wait for"):
+        runs.load_model(broken_run(tmp_path, keep=None))
+    with pytest.raises(ValueError, match=r"best.safetensors, found model.safetensors"):
+        runs.Run(broken_run(tmp_path), "best")
+    with pytest.raises(ValueError, match=r"transform.parts.* should be .* and is .*another model"):
+        runs.load_model(broken_run(tmp_path, {"model_arguments": {"steps": [1], "width": 8}}))
+    path = broken_run(tmp_path)
+    (path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="copy the file again"):
+        runs.load_model(path)
+    with pytest.raises(ValueError, match=r"image size 6x5: glow .* multiples of 2"):
+        runs.Run(broken_run(tmp_path), "last").check_size((6, 5))
 
 
 def test_the_papers_width_and_levels():
@@ -119,13 +211,13 @@ def test_the_papers_width_and_levels():
 
 
 def test_learning_rate():
-    factor = training.learning_rate_factor(warmup=4, total=10, decay=True)
+    factor = learning_rate_factor(warmup=4, total=10, decay=True)
     values = [factor(step) for step in range(11)]
     assert values[0] == pytest.approx(0.2)
     assert max(values) == values[4] == 1
     assert values[7] == pytest.approx(0.5)
     assert values[10] == 0
-    constant = training.learning_rate_factor(warmup=0, total=10, decay=False)
+    constant = learning_rate_factor(warmup=0, total=10, decay=False)
     assert [constant(step) for step in (0, 5, 9)] == [1, 1, 1]
 
 
@@ -163,7 +255,18 @@ MISTAKES = {
     "no clipping by 0": (["--clip-norm", "0"], "positive number"),
     "no batch": (["--batch-size", "0"], "--batch-size"),
     "no generated scenes": (["--generated", "0"], "length"),
+    "boundaries for a model that cannot read them": (["--boundaries", "--model", "c_flow"], "--boundaries: c_flow"),
+    "boundaries of what is to be predicted": (["--boundaries", "--direction", "photo2label"], "leave it out"),
+    "steps of pix2pix": (["--model", "pix2pix"], "--steps: pix2pix"),
+    "a weight of a source that is not there": (["--model", "c_glow_v1", "--source-weight", "1"], "--source-weight"),
+    "no weight of a source": (["--source-weight", "None"], "needs a weight"),
 }
+
+
+def test_a_size_that_pix2pix_cannot_halve(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--model", "pix2pix", *SMALL, "--image-size", "48", "48"])
+    assert "multiples of 32" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -20,7 +20,7 @@ def full_glow(
     *,
     condition_channels: int | None = None,
     side_channels: int = 0,
-    context_width: int = 128,
+    context_width: int | None = None,
     grid: int = 4,
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
@@ -33,12 +33,13 @@ def full_glow(
         width: hidden channels of the coupling nets.
         condition_channels: of the label map; the photo's if None.
         side_channels: of the side information that is appended to every condition, ``context=(x_a, side)``.
-        context_width: hidden channels of the nets that encode a coupling's condition.
+        context_width: hidden channels of the nets that encode a coupling's condition; the width, at most 128, if None.
         grid: positions that the nets of actnorm and 1x1 pool their condition to, along each side.
         affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
         checkpoint: recompute the activations of each step in the backward pass.
     """
     condition_channels = condition_channels or channels
+    context_width = context_width or min(width, 128)
 
     # The source Glow: unconditional.
     def source_step(c: int) -> Bijector:

@@ -1,0 +1,84 @@
+"""Judge trained models as the Full-Glow paper does: bits per dimension, and scores of a segmentation network.
+
+    python examples/cityscapes/evaluate.py runs/full_glow runs/c_flow --data ROOT --split test \\
+        --judge espnet-camvid --judge-weights WEIGHTS --sweep --out evaluation
+
+Writes results.json, results.md (the paper's Tables 1 and 2), samples.png (its Figure 2), temperatures.png, classes.png
+and confusion.png into one directory.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+SWEEP = tuple(i / 10 for i in range(11))
+
+
+@dataclass
+class Config:
+    """Everything that a result depends on; written to results.json."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Directories of runs of train.py, all of one direction."""
+    data: Path | None = None
+    """Root of a data set in the Cityscapes layout; generated street scenes if it is left out."""
+    split: str = "val"
+    """The split that is judged; the mean colours of classes come from train."""
+    out: Path = Path("evaluation")
+    """Directory of the results."""
+    overwrite: bool = False
+    """Write into a directory that already holds results."""
+    keep: bool = False
+    """Take from --out the results of runs whose weights and settings are the same, and add the others."""
+    judge: str | None = None
+    """espnet-camvid, pspnet, or colors, which is for photo2label and its default."""
+    judge_weights: Path | None = None
+    """Weights of the judge."""
+    temperatures: tuple[float, ...] = (1.0,)
+    """Temperatures at which is sampled."""
+    sweep: bool = False
+    """Temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
+    repeats: int = 3
+    """Samples of each scene: the scores are means over as many syntheses of the split."""
+    draws: int = 1
+    """Draws of dequantization noise for the bits per dimension; several give the importance-weighted bound."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; those of the training if left out."""
+    scenes: int = 4
+    """Scenes in samples.png, spread over the split."""
+    picture_temperature: float = 0.7
+    """Temperature of samples.png."""
+    weights: Literal["best", "last"] = "best"
+    """The weights of the best validation, or the last."""
+    generated: int = 80
+    """Number of scenes where there is no --data."""
+    batch_size: int = 8
+    """Scenes at a time."""
+    seed: int = 0
+    """Of the noise."""
+    device: str | None = None
+    """For example cuda:0; a GPU if there is one, else the CPU."""
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluate as the command line says; a mistake of the user's ends in one line and exit status 2."""
+    config = tyro.cli(Config, args=arguments, description=__doc__)
+    if config.sweep:
+        config = dataclasses.replace(config, temperatures=SWEEP)
+    from evaluation import evaluate  # torch takes seconds to import: not before --help is answered
+
+    try:
+        evaluate(config)
+    except (ValueError, OSError) as error:
+        print(f"evaluate.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,61 @@
+"""C-Flow (arXiv 1912.07009): two Glows side by side; the target's couplings read the source's.
+
+    actnorm        reads nothing
+    1x1            reads nothing
+    coupling       reads the source's coupling output of the same step
+    priors         read nothing
+"""
+
+from collections.abc import Sequence
+
+from condflows import ActNorm, AffineCoupling, Bijector, Flow, PairedFlow, glow_step, multiscale, soft_affine
+from condflows.affine import AffineMap
+from condflows.conditioners import ConvConditioner, CouplingConditioner
+
+
+def c_flow(
+    channels: int = 3,
+    steps: Sequence[int] = (16, 16, 16, 16),
+    width: int = 512,
+    *,
+    condition_channels: int | None = None,
+    context_width: int | None = None,
+    affine: AffineMap = soft_affine,
+    checkpoint: bool = False,
+) -> PairedFlow:
+    """p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
+
+    Args:
+        channels: of the photo.
+        steps: steps of each level, finest first.
+        width: hidden channels of the coupling nets.
+        condition_channels: of the label map; the photo's if None.
+        context_width: hidden channels of the nets that encode a coupling's condition; the width, at most 128, if None.
+        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        checkpoint: recompute the activations of each step in the backward pass.
+    """
+    condition_channels = condition_channels or channels
+    context_width = context_width or min(width, 128)
+
+    # The source Glow: unconditional.
+    def source_step(c: int) -> Bijector:
+        return glow_step(c, CouplingConditioner(c, width), affine=affine, checkpoint=checkpoint)
+
+    # The target Glow: each net reads the source's entry at its own place, as many channels as the source has there.
+    def target_step(c: int) -> Bijector:
+        context = c // channels * condition_channels
+        return glow_step(
+            c,
+            coupling=CouplingConditioner(c, width, context, context_width=context_width),
+            affine=affine,
+            checkpoint=checkpoint,
+        )
+
+    # Glow's learned priors: of the second half given the first, and per channel at the top.
+    def prior(c: int) -> Bijector:
+        return AffineCoupling(c, ConvConditioner(c))
+
+    return PairedFlow(
+        Flow(multiscale(condition_channels, steps, source_step, prior, ActNorm), (condition_channels, None, None)),
+        Flow(multiscale(channels, steps, target_step, prior, ActNorm), (channels, None, None)),
+    )

@@ -1,0 +1,42 @@
+"""Glow (arXiv 1807.03039): one Glow of photos alone; no operation reads anything.
+
+    actnorm        reads nothing
+    1x1            reads nothing
+    coupling       reads nothing
+    priors         read nothing
+"""
+
+from collections.abc import Sequence
+
+from condflows import ActNorm, AffineCoupling, Bijector, Flow, glow_step, multiscale, soft_affine
+from condflows.affine import AffineMap
+from condflows.conditioners import ConvConditioner, CouplingConditioner
+
+
+def glow(
+    channels: int = 3,
+    steps: Sequence[int] = (16, 16, 16, 16),
+    width: int = 512,
+    *,
+    affine: AffineMap = soft_affine,
+    checkpoint: bool = False,
+) -> Flow:
+    """p(photo), at any resolution that ``2 ** len(steps)`` divides; a context gives samples their size alone.
+
+    Args:
+        channels: of the photo.
+        steps: steps of each level, finest first.
+        width: hidden channels of the coupling nets.
+        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        checkpoint: recompute the activations of each step in the backward pass.
+    """
+
+    # The Glow: unconditional.
+    def step(c: int) -> Bijector:
+        return glow_step(c, CouplingConditioner(c, width), affine=affine, checkpoint=checkpoint)
+
+    # Glow's learned priors: of the second half given the first, and per channel at the top.
+    def prior(c: int) -> Bijector:
+        return AffineCoupling(c, ConvConditioner(c))
+
+    return Flow(multiscale(channels, steps, step, prior, ActNorm), (channels, None, None))
