@@ -10,9 +10,10 @@ Every item is a dictionary; H and W are those of `image_size`:
     name       str               for example aachen_000000_000019
 """
 
+import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +89,15 @@ class Cityscapes(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         photo_path, label_path = self.photos[index], self.label_maps[index]
         photo, label = _read_photo(photo_path), _read_ids(label_path, "labelIds")
-        _check_same_size(photo_path, photo, label_path, label)
-        try:
-            label = labels.as_bytes(label)
-        except ValueError as error:
-            raise ValueError(f"{label_path}: {error}") from error
+        _check_same_size(photo_path, photo.size, label_path, label)
+        label = _in_table(label_path, labels.as_bytes, label)
         instances = None
         if self.instances is not None:
             instances = _read_ids(self.instances[index], "instanceIds")
-            _check_same_size(photo_path, photo, self.instances[index], instances)
+            _check_same_size(photo_path, photo.size, self.instances[index], instances)
             instances = _nearest(instances, self.image_size).astype(np.int32)
-        height, width = self.image_size
-        if photo.size != (width, height):
-            # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
-            photo = photo.resize((width, height), Image.Resampling.LANCZOS)
-        return _item(self.names[index], np.array(photo), _nearest(label, self.image_size), instances)
+        label = _nearest(label, self.image_size)
+        return _item(self.names[index], label, instances) | {"photo": _smooth(photo, self.image_size)}
 
 
 class StreetScenes(Dataset[Item]):
@@ -119,6 +114,7 @@ class StreetScenes(Dataset[Item]):
         if length < 1 or seed < 0:
             raise ValueError(f"expected length >= 1 and seed >= 0, got length {length} and seed {seed}")
         self.split, self.image_size, self.length, self.seed = split, _checked_size(image_size), length, seed
+        self.names = [f"{split}_{seed:06d}_{index:06d}" for index in range(length)]
         self.kept: dict[int, Item] = {}
         self.most_kept = 2**29 // (11 * self.image_size[0] * self.image_size[1])  # bytes of a pixel in all its tensors
 
@@ -136,7 +132,7 @@ class StreetScenes(Dataset[Item]):
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
         photo, instances = scenes.draw(rng, self.image_size)
         label = np.where(instances >= 1000, instances // 1000, instances).astype(np.uint8)
-        return _item(f"{self.split}_{self.seed:06d}_{index:06d}", photo, label, instances)
+        return _item(self.names[index], label, instances) | {"photo": _channels_first(photo)}
 
 
 def open_dataset(
@@ -146,6 +142,37 @@ def open_dataset(
     return (
         StreetScenes(split, image_size, length, seed) if root is None else Cityscapes(root, split, image_size)
     )
+
+
+def read_label_map(path: str | Path, image_size: Sequence[int] | None = None) -> Item:
+    """An item without photo from one file: official label ids in one grey channel, or a map in the official colours.
+
+    It has `instances` where the file is a `NAME_gtFine_labelIds.png` with `NAME_gtFine_instanceIds.png` beside it.
+    `image_size` is (height, width), the file's own if None. Ids or colours outside the table raise ValueError.
+    """
+    path, instances = Path(path), None
+    if path.name.endswith("_labelTrainIds.png"):
+        raise ValueError(f"expected label ids, but {path} holds training ids: give the *_labelIds.png beside it")
+    image = _read_png(path)
+    if image.mode in ("L", "I", "I;16"):
+        label = _in_table(path, labels.as_bytes, np.array(image))
+    else:
+        hint = ": paint in the colours of labels.py alone, without antialiasing, and resize with nearest neighbour"
+        label = _in_table(path, labels.ids_from_colors, np.array(_rgb(path, image)), hint)
+    size = label.shape if image_size is None else _checked_size(image_size)
+    beside = path.with_name(path.name.replace("_gtFine_labelIds.png", "_gtFine_instanceIds.png"))
+    if beside != path and beside.is_file():
+        instances = _read_ids(beside, "instanceIds")
+        _check_same_size(path, image.size, beside, instances)
+        instances = _nearest(instances, size).astype(np.int32)
+    return _item(_scene_name(path), _nearest(label, size), instances)
+
+
+def read_photo(path: str | Path, image_size: Sequence[int] | None = None) -> Item:
+    """An item of `photo` and `name` alone from one file; `image_size` is (height, width), the file's own if None."""
+    photo = _read_photo(Path(path))
+    size = (photo.height, photo.width) if image_size is None else _checked_size(image_size)
+    return {"photo": _smooth(photo, size), "name": _scene_name(Path(path))}
 
 
 def boundaries(item: Item) -> torch.Tensor:
@@ -163,14 +190,22 @@ def boundaries(item: Item) -> torch.Tensor:
     return edges.float().unsqueeze(-3)
 
 
-def _item(name: str, photo: np.ndarray, label: np.ndarray, instances: np.ndarray | None) -> Item:
+def _item(name: str, label: np.ndarray, instances: np.ndarray | None) -> Item:
     item = {
-        "photo": torch.from_numpy(photo).permute(2, 0, 1).contiguous(),
-        "condition": torch.from_numpy(labels.colorize(label)).permute(2, 0, 1).contiguous(),
+        "condition": _channels_first(labels.colorize(label)),
         "label": torch.from_numpy(label),
         "name": name,
     }
     return item if instances is None else item | {"instances": torch.from_numpy(instances)}
+
+
+def _channels_first(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _scene_name(path: Path) -> str:
+    """The name of the scene that a file belongs to, without what tells the kinds of files of Cityscapes apart."""
+    return re.sub("_leftImg8bit$|_gtFine_(labelIds|color)$", "", path.stem)
 
 
 def _checked_size(image_size: Sequence[int]) -> tuple[int, int]:
@@ -191,9 +226,12 @@ def _read_png(path: Path) -> Image.Image:
 
 
 def _read_photo(path: Path) -> Image.Image:
-    image = _read_png(path)
+    return _rgb(path, _read_png(path))
+
+
+def _rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise ValueError(f"expected an 8-bit photo in {path}, got mode {image.mode}: convert it to 8-bit RGB")
+        raise ValueError(f"expected an 8-bit image in {path}, got mode {image.mode}: convert it to 8-bit RGB")
     # By way of RGBA, or else Pillow warns of a palette with transparency. Alpha is dropped, not blended.
     return image if image.mode == "RGB" else image.convert("RGBA").convert("RGB")
 
@@ -207,12 +245,28 @@ def _read_ids(path: Path, kind: str) -> np.ndarray:
     return np.array(image)
 
 
-def _check_same_size(photo_path: Path, photo: Image.Image, path: Path, ids: np.ndarray) -> None:
-    if photo.size != ids.shape[::-1]:
+def _in_table(path: Path, decode: Callable[[Any], np.ndarray], values: np.ndarray, hint: str = "") -> np.ndarray:
+    try:
+        return decode(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}{hint}") from error
+
+
+def _check_same_size(first: Path, size: tuple[int, int], path: Path, ids: np.ndarray) -> None:
+    width, height = size
+    if (height, width) != ids.shape:
         raise ValueError(
-            f"expected {path} as large as its photo, {photo.height}x{photo.width}, "
-            f"got {ids.shape[0]}x{ids.shape[1]}: one of it and {photo_path} is not from this release"
+            f"expected {path} as large as {first}, {height}x{width}, "
+            f"got {ids.shape[0]}x{ids.shape[1]}: one of the two is not from this release"
         )
+
+
+def _smooth(photo: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    height, width = size
+    if photo.size != (width, height):
+        # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
+        photo = photo.resize((width, height), Image.Resampling.LANCZOS)
+    return _channels_first(np.array(photo))
 
 
 def _nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:

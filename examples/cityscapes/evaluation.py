@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def evaluate(config: "Config") -> dict[str, Any]:
     """Measure every run, write all results into one directory, and return them."""
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = runs.choose_device(config.device)
     check(config)
     models = [runs.Run(path, config.weights, device) for path in config.runs]
     direction, size = models[0].direction, config.image_size or models[0].image_size
@@ -109,8 +109,9 @@ def measure(run: runs.Run, dataset: Any, judge: Any, config: "Config") -> dict[s
 
 def training_cost(run: runs.Run, item: dict[str, Any]) -> dict[str, float]:
     """Training images seen, hours, and floating-point operations of a training step for one image."""
-    with (run.path / "metrics.csv").open() as file:
-        epochs = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    curves = run.path / "metrics.csv"
+    lines = curves.read_text().splitlines() if curves.exists() else []
+    epochs = [row for row in csv.DictReader(lines) if row["split"] == "train"]
     per_epoch = int(epochs[0]["step"]) * run.config["batch_size"] if epochs else 0
     seconds = sum(per_epoch / float(row["images_per_second"]) for row in epochs)
     objective = (Likelihood if run.is_flow else Adversarial)(

@@ -25,6 +25,16 @@ FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"
 WEIGHTS = {"best": "best.safetensors", "last": "model.safetensors"}
 
 
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; if None a GPU if there is one, else the CPU."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return device
+
+
 def check_free(out: Path, overwrite: bool) -> None:
     """Refuse a directory that holds a run, before any work is done for another."""
     if (out / "config.json").exists() and not overwrite:

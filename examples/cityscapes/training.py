@@ -31,7 +31,7 @@ GRID_ROWS, GRID_SAMPLES = 4, 3
 
 def train(config: "Config") -> Path:
     """Train as the configuration says and return the directory of the run."""
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = runs.choose_device(config.device)
     torch.manual_seed(config.seed)
     height, width = config.image_size
     for option in ("epochs", "batch_size", "init_pairs", "validate_every"):
@@ -157,7 +157,8 @@ def sample_grid(model: Any, dataset: Any, config: "Config") -> Tensor:
     pairs = Pairs(next(model.parameters()).device, config.direction, config.boundaries)
     batch = torch.utils.data.default_collate(items)
     context, _ = pairs(batch)
-    # One condition at a time, for the memory that large images need.
+    # One sample at a time, for the memory that large images need.
     contexts = [map_context(lambda x, i=i: x[i:i + 1], context) for i in range(rows)]
-    samples = torch.cat([model.sample(GRID_SAMPLES, x, config.temperature, pairs.noise).cpu() for x in contexts])
-    return runs.grid([batch[pairs.source] / 255, batch[pairs.target] / 255, *samples.unbind(1)])
+    samples = [torch.cat([model.sample(1, x, config.temperature, pairs.noise)[:, 0].cpu() for x in contexts])
+               for _ in range(GRID_SAMPLES)]
+    return runs.grid([batch[pairs.source] / 255, batch[pairs.target] / 255, *samples])

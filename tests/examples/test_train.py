@@ -193,7 +193,7 @@ def test_runs_that_cannot_be_loaded_are_named(tmp_path):
         runs.load_model(broken_run(tmp_path, keep=None))
     with pytest.raises(ValueError, match=r"best.safetensors, found model.safetensors"):
         runs.Run(broken_run(tmp_path), "best")
-    with pytest.raises(ValueError, match=r"transform.parts.* should be .* and is .*another model"):
+    with pytest.raises(ValueError, match=r"_transform\S+ should be \(8,\) and is \(4,\) .*another model"):
         runs.load_model(broken_run(tmp_path, {"model_arguments": {"steps": [1], "width": 8}}))
     path = broken_run(tmp_path)
     (path / "model.safetensors").write_bytes(b"cut")
@@ -250,6 +250,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
 
 MISTAKES = {
     "no such folder": (["--data", "nowhere"], "nowhere"),
+    "no such device": (["--device", "abacus"], "--device abacus"),
     "size that the levels do not divide": (["--image-size", "16", "30"], "multiples of 4"),
     "no epochs": (["--epochs", "0"], "--epochs"),
     "no clipping by 0": (["--clip-norm", "0"], "positive number"),

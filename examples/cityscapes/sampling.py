@@ -1,0 +1,246 @@
+"""What sample.py and transfer.py do once torch is there: scenes, reproducible samples, files."""
+
+import hashlib
+import json
+import math
+import os
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+import runs
+from data import Item, open_dataset, read_label_map, read_photo
+from pairs import to_bytes
+from runs import Run
+
+if TYPE_CHECKING:
+    import transfer
+    from sample import Config
+
+SCENES = 4
+"""Scenes of a grid where nothing is said of them."""
+MOST_SAMPLES = 1000
+"""Of a scene in a data set: three digits of its name number them."""
+
+
+def open_run(config: "Config | transfer.Config") -> tuple[Run, tuple[int, int]]:
+    """The run of a command line, its model without gradients, and the size of the images."""
+    run = Run(config.run, config.weights, runs.choose_device(config.device))
+    run.model.requires_grad_(False)
+    size = config.image_size or run.image_size
+    run.check_size(size)
+    return run, size
+
+
+def open_scenes(run: Run, config: "Config | transfer.Config", size: Sequence[int]) -> Any:
+    """A split of the data set, or of generated scenes, as many as in training."""
+    length, seed = run.config.get("generated", 640), run.config.get("seed", 0)
+    return open_dataset(config.data, config.split, size, length if config.split == "train" else max(1, length // 8),
+                        seed)
+
+
+def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
+    """The indices of scenes that are given by index or by name."""
+    numbers = {name: i for i, name in enumerate(dataset.names)}
+    for scene in scenes:
+        if scene not in numbers and not (scene.isdecimal() and int(scene) < len(dataset)):
+            raise ValueError(f"no scene {scene} among the {len(dataset)}: give an index from 0 to {len(dataset) - 1}, "
+                             f"or a name such as {dataset.names[0]}")
+    return [numbers[scene] if scene in numbers else int(scene) for scene in scenes]
+
+
+def tensors(run: Run, item: Item, seed: int) -> tuple[Any, Any]:
+    """Context and x_b of one scene, in a batch of one; x_b is None where the item lacks it."""
+    pairs, batch = run.pairs(_hash(seed, item["name"])), default_collate([item])
+    return pairs.context(batch), pairs.modelled(batch) if pairs.target in batch else None
+
+
+def draw(run: Run, item: Item, number: int, temperature: float, seed: int) -> Tensor:
+    """A sample, uint8 ``(3, H, W)``; its noise depends on ``seed``, the scene's name and the sample's number alone."""
+    noise = torch.Generator().manual_seed(_hash(seed, item["name"], number))
+    image = run.model.sample(1, tensors(run, item, seed)[0], temperature, noise)[0, 0]
+    return finite_bytes(image, f"sample {number} of {item['name']} at temperature {temperature:g}")
+
+
+def finite_bytes(image: Tensor, what: str) -> Tensor:
+    """An image that a model made as uint8 on the CPU."""
+    if not torch.isfinite(image).all():
+        raise ValueError(f"{what} has values that are not finite: try other --weights, or train longer")
+    return to_bytes(image).cpu()
+
+
+def make_directory(out: Path, overwrite: bool) -> None:
+    """Make a directory for results; one that is in use is refused."""
+    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is in use: give another, or --overwrite to replace files of the same names")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def save(image: Tensor, path: Path) -> None:
+    """Write ``(3, H, W)`` or ``(H, W)`` as PNG so that a reader sees the whole file or none."""
+    partial = path.with_suffix(".partial")
+    Image.fromarray((image.permute(1, 2, 0) if image.ndim == 3 else image).contiguous().numpy()).save(partial, "PNG")
+    os.replace(partial, path)
+
+
+def save_grid(rows: Sequence[Sequence[Tensor]], path: Path) -> None:
+    """Write rows of uint8 images as one picture."""
+    save(runs.grid([torch.stack(column) / 255 for column in zip(*rows, strict=True)]), path)
+
+
+def sample(config: "Config") -> None:
+    """Do what the command line of sample.py says."""
+    if (config.out is None) == (config.augment is None):
+        raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
+    run, size = open_run(config)
+    temperatures = {f"{t:g}": t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
+    for name, temperature in temperatures.items():
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"--temperature {name}: a finite number of at least 0 is needed")
+        if temperature != 1 and not run.is_flow:
+            raise ValueError(f"--temperature {name}: {run.name} has none, its only noise is dropout; leave it out")
+    if config.samples < 1:
+        raise ValueError(f"--samples {config.samples}: at least 1 is needed")
+    if config.augment is not None:
+        check_augment(run, config, temperatures)
+        (temperature,) = temperatures.values()
+        augment(run, *choose(run, config, size), config, temperature, config.augment)
+    elif config.out is not None:
+        dataset, scenes = choose(run, config, size)
+        pictures(run, [dataset[i] for i in scenes.values()], config, temperatures, config.out)
+
+
+def choose(run: Run, config: "Config", size: Sequence[int]) -> tuple[Any, dict[str, int]]:
+    """Items, and where among them the scenes are that were asked for, by name."""
+    label2photo = run.direction == "label2photo"
+    option, files = ("--label-maps", config.label_maps) if label2photo else ("--photos", config.photos)
+    if config.photos if label2photo else config.label_maps:
+        raise ValueError(f"{run.path} is a {run.direction} model: give it {option}")
+    if files:
+        if config.data or config.indices or config.scenes is not None:
+            raise ValueError(f"{option} are the scenes: leave out --data, --indices and --scenes")
+        read = read_label_map if label2photo else read_photo
+        dataset: Any = [read(file, size) for file in files]
+        places, names = list(range(len(files))), [item["name"] for item in dataset]
+    else:
+        dataset = open_scenes(run, config, size)
+        places, names = find(dataset, config.indices), dataset.names
+        if not places:
+            every = len(dataset)
+            count = config.scenes if config.scenes is not None else every if config.augment else SCENES
+            if count < 1:
+                raise ValueError(f"--scenes {count}: at least 1 is needed")
+            count = min(count, every)
+            places = [round(i * (every - 1) / max(1, count - 1)) for i in range(count)]
+        names = [names[place] for place in places]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} scenes are named {name}, and so would be their files: leave all but one of them out")
+    return dataset, dict(zip(names, places, strict=True))
+
+
+def pictures(run: Run, items: Sequence[Item], config: "Config", temperatures: Mapping[str, float],
+             out: Path) -> None:
+    """Write what is given, every sample, and a grid with a row for each scene."""
+    make_directory(out, config.overwrite)
+    pairs = run.pairs()
+    for item in items:
+        save(item[pairs.source], out / f"{item['name']}_condition.png")
+    rows = []
+    for item in tqdm(items, desc="scenes", dynamic_ncols=True):
+        row = [item[key] for key in (pairs.source, pairs.target) if key in item]
+        for name, temperature in temperatures.items():
+            stem = item["name"] + (f"_temperature_{name}" if len(temperatures) > 1 else "")
+            for number in range(config.samples):
+                row.append(draw(run, item, number, temperature, config.seed))
+                save(row[-1], out / f"{stem}_sample_{number}.png")
+        rows.append(row)
+    save_grid(rows, out / "grid.png")
+    print(f"{len(items)} scenes, {config.samples} samples of each at temperature {', '.join(temperatures)}: "
+          f"{out}/grid.png, and each in a file of its own beside it")
+
+
+def check_augment(run: Run, config: "Config", temperatures: Mapping[str, float]) -> None:
+    """Refuse what makes no data set."""
+    if run.direction != "label2photo" or run.name == "glow":
+        raise ValueError(f"--augment: {run.path} is a {run.direction} run of {run.name}, which makes no photos of "
+                         "label maps: give another run")
+    if len(temperatures) > 1 or config.samples > MOST_SAMPLES:
+        raise ValueError(f"--augment takes one --temperature and at most {MOST_SAMPLES} --samples, got "
+                         f"{', '.join(temperatures)} and {config.samples}")
+    if not 0 <= config.shard < config.num_shards:
+        raise ValueError(f"--shard {config.shard} --num-shards {config.num_shards}: shards are numbered from 0 to "
+                         "--num-shards - 1")
+    if config.overwrite:
+        raise ValueError(f"--overwrite: --augment continues what is there and replaces nothing; remove "
+                         f"{config.augment} to begin anew")
+
+
+def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: "Config", temperature: float,
+            root: Path) -> None:
+    """Write the shard's part of a data set in the Cityscapes layout, as far as it is not there."""
+    claim(root, f"augment-{config.shard}-of-{config.num_shards}.json", settings(run, config, temperature))
+    # A data set has instances for all of its label maps or for none.
+    with_instances = not isinstance(dataset, list) or all("instances" in item for item in dataset)
+    written = there = 0
+    for name in tqdm(list(scenes)[config.shard::config.num_shards], desc="scenes", dynamic_ncols=True):
+        photos, maps = (root / kind / config.split / name.split("_")[0] for kind in ("leftImg8bit", "gtFine"))
+        for folder in (photos, maps):
+            folder.mkdir(parents=True, exist_ok=True)
+        # The official tools look for files by the beginning of their names: so that no frame begins with another's,
+        # all have the same length, and a first digit that no real one has.
+        head, underscore, frame = name.rpartition("_")
+        stems = [f"{head}{underscore}9{number:03d}{frame}" for number in range(config.samples)]
+        missing = [i for i, stem in enumerate(stems) if not (photos / f"{stem}_leftImg8bit.png").exists()]
+        item = dataset[scenes[name]] if missing else {}
+        for i in missing:
+            image = draw(run, item, i, temperature, config.seed)
+            save(item["label"], maps / f"{stems[i]}_gtFine_labelIds.png")
+            if with_instances and "instances" in item:
+                save(item["instances"].to(torch.uint16), maps / f"{stems[i]}_gtFine_instanceIds.png")
+            save(image, photos / f"{stems[i]}_leftImg8bit.png")  # last: a pair is complete if its photo is there
+        written, there = written + len(missing), there + config.samples - len(missing)
+    print(f"{root}: {written} pairs written, {there} were there (shard {config.shard} of {config.num_shards})")
+
+
+def settings(run: Run, config: "Config", temperature: float) -> dict[str, Any]:
+    """All that the bytes of a synthetic data set depend on."""
+    weights = run.path / runs.WEIGHTS[config.weights]
+    return json.loads(json.dumps({
+        "run": run.path, "weights": config.weights, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
+        "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
+        "label_maps": config.label_maps,
+    }, default=str))
+
+
+def claim(root: Path, name: str, own: dict[str, Any]) -> None:
+    """Record the settings of a shard in a directory that is new or was filled with the same settings."""
+    if root.exists() and any(root.iterdir()) and not any(root.glob("augment-*")):
+        raise ValueError(f"--augment {root} is in use for something else: give another directory")
+    for file in sorted(root.glob("augment-*.json")):
+        try:
+            other = json.loads(file.read_text())
+            different = [key for key in own if other.get(key) != own[key]]
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{file} is damaged ({error}): remove {root} to begin anew") from error
+        if different:
+            was, now = (", ".join(f"{key} {of.get(key)}" for key in different) for of in (other, own))
+            raise ValueError(f"{file}: made with {was}, asked for now: {now}; continue with the same settings or give "
+                             "another --augment")
+    root.mkdir(parents=True, exist_ok=True)
+    partial = (root / name).with_suffix(".partial")
+    partial.write_text(json.dumps(own, indent=2) + "\n")
+    os.replace(partial, root / name)
+
+
+def _hash(*parts: object) -> int:
+    return zlib.crc32(" ".join(map(str, parts)).encode())
