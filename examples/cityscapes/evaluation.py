@@ -5,7 +5,8 @@ import csv
 import hashlib
 import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,22 +47,20 @@ def evaluate(config: "Config") -> dict[str, Any]:
 
     settings = {
         "data": str(config.data), "split": config.split, "image_size": list(size), "pairs": len(dataset),
-        "judge": name, "judge_weights": digest(config.judge_weights), "temperatures": list(config.temperatures),
-        "repeats": config.repeats, "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
+        "judge": name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats, "draws": config.draws,
+        "batch_size": config.batch_size, "seed": config.seed,
     }
-    results: dict[str, Any] = {"settings": settings, "references": None, "runs": {}}
     names = unique_names(models)
+    results: dict[str, Any] = {"settings": settings, "runs": {}}
+    kept = Kept(config.out / "references.json", settings, config.keep)
+    results["references"] = kept.get("scores", lambda: references(
+        dataset, train_set, judge, direction, config.batch_size))
     for key, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):
-        identity = settings | {"weights": digest(run.path / runs.WEIGHTS[config.weights])}
-        file = config.out / f"{key}.json"
-        kept = json.loads(file.read_text()) if config.keep and file.exists() else {}
-        if kept.get("identity") != identity:
-            kept = {"identity": identity} | measure(run, dataset, judge, config)
-            write_json(file, kept)
-        results["runs"][key] = kept
-    results["references"] = references(dataset, train_set, judge, direction, config.batch_size)
+        weights = digest(run.path / runs.WEIGHTS[config.weights])
+        kept = Kept(config.out / f"{key}.json", settings | {"weights": weights}, config.keep)
+        results["runs"][key] = measure(run, dataset, judge, config, kept)
 
-    write_json(config.out / "results.json", results)
+    runs.write_json(config.out / "results.json", results)
     (config.out / "results.md").write_text(report.markdown(results))
     report.plot_temperatures(results, config.out / "temperatures.png")
     report.plot_classes(results, config.out / "classes.png")
@@ -92,18 +91,37 @@ def prepare(out: Path, used: bool) -> None:
     (out / ".write-test").unlink()
 
 
-def measure(run: runs.Run, dataset: Any, judge: Any, config: "Config") -> dict[str, Any]:
+class Kept:
+    """Figures in a file, written one by one; those of the same settings that are there are taken if ``keep``."""
+
+    def __init__(self, path: Path, settings: dict[str, Any], keep: bool):
+        self.path, self.values = path, {"settings": settings}
+        if keep and path.exists():
+            there = json.loads(path.read_text())
+            self.values = there if there.get("settings") == settings else self.values
+
+    def get(self, key: str, measure: Callable[[], Any]) -> Any:
+        if key not in self.values:
+            self.values[key] = measure()
+            runs.write_json(self.path, self.values)
+        return self.values[key]
+
+
+def measure(run: runs.Run, dataset: Any, judge: Any, config: "Config", kept: Kept) -> dict[str, Any]:
     """All figures of one run."""
-    temperatures: Sequence[float | None] = config.temperatures if run.is_flow else [None]
     options = {"repeats": config.repeats, "batch_size": config.batch_size, "seed": config.seed}
+    log_prob = (dataset, config.draws, config.batch_size, config.seed)
+    scores = []
+    for temperature in tqdm(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
+        judged = partial(judge_samples, run, dataset, judge, temperature, **options)
+        scores.append(kept.get(f"scores at {temperature}", judged))
     return {
         "run": str(run.path),
         "model": run.name,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "training": training_cost(run, dataset[0]),
-        "bits_per_dim": bits(run, dataset, config.draws, config.batch_size, config.seed) if run.is_flow else None,
-        "scores": [judge_samples(run, dataset, judge, temperature, **options)
-                   for temperature in tqdm(temperatures, desc=str(run.path), leave=False)],
+        "bits_per_dim": kept.get("bits_per_dim", lambda: bits(run, *log_prob)) if run.is_flow else None,
+        "scores": scores,
     }
 
 
@@ -148,9 +166,3 @@ def unique_names(models: list[runs.Run]) -> list[str]:
 
 def digest(path: Path | None) -> str | None:
     return None if path is None or not path.is_file() else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)

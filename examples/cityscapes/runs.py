@@ -46,8 +46,18 @@ def create(out: Path, config: dict[str, Any]) -> None:
     (out / "samples").mkdir(parents=True, exist_ok=True)
     for file in (out / "metrics.csv", *out.glob("*.safetensors"), *out.glob("events.*"), *out.glob("samples/*.png")):
         file.unlink(missing_ok=True)
-    versions = {"condflows": condflows.__version__, "torch": torch.__version__}
-    (out / "config.json").write_text(json.dumps(config | {"versions": versions}, indent=2, default=str) + "\n")
+    write_json(out / "config.json", config | {"versions": versions()})
+
+
+def versions() -> dict[str, str]:
+    return {"condflows": condflows.__version__, "torch": torch.__version__}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part of it."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1, default=str) + "\n")
+    os.replace(partial, path)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

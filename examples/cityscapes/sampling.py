@@ -237,9 +237,7 @@ def claim(root: Path, name: str, own: dict[str, Any]) -> None:
             raise ValueError(f"{file}: made with {was}, asked for now: {now}; continue with the same settings or give "
                              "another --augment")
     root.mkdir(parents=True, exist_ok=True)
-    partial = (root / name).with_suffix(".partial")
-    partial.write_text(json.dumps(own, indent=2) + "\n")
-    os.replace(partial, root / name)
+    runs.write_json(root / name, own)
 
 
 def _hash(*parts: object) -> int:

@@ -1,0 +1,133 @@
+"""How a PSPNet is trained and scored: the semseg recipe without pretrained weights."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import runs
+from classifiers import class_indices
+from classifiers.pspnet import CITYSCAPES, PSPNet, PSPNetJudge, normalize
+from data import open_dataset
+from judging import SCORES, Scores
+from labels import IGNORED
+
+if TYPE_CHECKING:
+    from train_classifier import Config
+
+
+def train(config: "Config") -> Path:
+    """Train as the configuration says and return the directory of the judge."""
+    for option, least in (("epochs", 1), ("batch_size", 2), ("width", 1), ("base_size", 8)):
+        value = getattr(config, option)
+        if value is not None and value < least:
+            raise ValueError(f"--{option.replace('_', '-')} {value}: at least {least} is needed")
+    if min(config.layers) < 1:
+        raise ValueError(f"--layers {' '.join(map(str, config.layers))}: every stage needs at least 1 block")
+    if not 0 < config.scale[0] <= config.scale[1]:
+        raise ValueError(f"--scale {config.scale[0]} {config.scale[1]}: positive numbers are needed, the least first")
+    runs.check_free(config.out, config.overwrite)
+    device = runs.choose_device(config.device)
+    torch.manual_seed(config.seed)
+
+    train_set = open_dataset(config.data, "train", config.image_size, config.generated, config.seed)
+    val_set = open_dataset(config.data, "val", config.image_size, max(1, config.generated // 8), config.seed)
+    if len(train_set) < config.batch_size:
+        raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
+    order = torch.Generator().manual_seed(config.seed)
+    train_loader = DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
+                              drop_last=True, persistent_workers=config.workers > 0)
+    val_loader = DataLoader(val_set, config.batch_size, num_workers=config.workers)
+    every_label = DataLoader(train_set, config.batch_size, num_workers=config.workers)
+    classes = CITYSCAPES if config.classes == "all" else present_classes(every_label)
+    config.out.mkdir(parents=True, exist_ok=True)
+
+    network: Any = {"layers": config.layers, "width": config.width}
+    net: Any = PSPNet(num_classes=len(classes), **network)
+    net = net.to(device, memory_format=torch.channels_last)
+    base_size = config.base_size or max(config.image_size)
+    zoom = base_size / max(config.image_size)
+    crop = tuple(min(713, 8 * math.ceil((round(zoom * side) - 1) / 8) + 1) for side in config.image_size)
+    judge = PSPNetJudge(net, classes, base_size, crop)
+
+    optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=1e-4)
+    steps = config.epochs * len(train_loader)
+    schedule = LambdaLR(optimizer, lambda step: (1 - step / steps) ** 0.9)
+    scale = (zoom * config.scale[0], zoom * config.scale[1])
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(train_set)} training and {len(val_set)} "
+          f"validation photos on {device}, crops of {crop[0]}x{crop[1]}\nclasses: {', '.join(classes)}")
+    net.train()
+    with tqdm(total=steps, dynamic_ncols=True) as bar:
+        for epoch in range(1, config.epochs + 1):
+            for batch in train_loader:
+                targets = class_indices(judge, batch["label"].to(device))
+                photos, targets = augment(normalize(batch["photo"].to(device)), targets, crop, scale)
+                main, aux = net.with_auxiliary(photos.contiguous(memory_format=torch.channels_last))
+                loss = cross_entropy(main, targets) + config.aux_weight * cross_entropy(aux, targets)
+                if not torch.isfinite(loss):
+                    raise ValueError(f"in epoch {epoch} the loss is {loss.item()} and nothing is written: lower "
+                                     "--learning-rate")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}")
+                bar.update()
+
+    net.eval()
+    found = Scores(judge)
+    for batch in val_loader:
+        found.add(judge(batch["photo"]), batch["label"])
+    result = {name: value for name, value in found.compute().items() if name in SCORES}
+    runs.save_weights(net, config.out / "model.safetensors")
+    runs.write_json(config.out / "config.json", {
+        "network": network, "classes": classes, "base_size": base_size, "crop": crop, "validation": result,
+        "options": dataclasses.asdict(config), "versions": runs.versions(),
+    })
+    print(f"validation: {', '.join(f'{SCORES[name]} {value:.1f} %' for name, value in result.items())}\n"
+          f"judge: {config.out}")
+    return config.out
+
+
+def present_classes(loader: DataLoader) -> dict[str, int]:
+    """The evaluated classes that occur in the label maps."""
+    seen = {label_id for batch in loader for label_id in batch["label"].unique().tolist()}
+    classes = {name: label_id for name, label_id in CITYSCAPES.items() if label_id in seen}
+    if len(classes) < 2:
+        raise ValueError(f"the training label maps hold {' and '.join(classes) or 'none'} of the 19 evaluated classes: "
+                         "at least two are needed")
+    return classes
+
+
+def augment(photos: Tensor, targets: Tensor, crop: Sequence[int], scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Random crops of photos ``(B, 3, H, W)`` and targets ``(B, H, W)`` that are enlarged by ``scale`` and mirrored.
+
+    Where a crop reaches beyond its photo it has the mean colour, and `IGNORED` for a target.
+    """
+    batch, _, height, width = photos.shape
+    low, high = scale
+    enlarged = low + (high - low) * torch.rand(batch, 1, device=photos.device)
+    reach = torch.tensor([crop[1] / width, crop[0] / height], device=photos.device) / enlarged
+    centre = (1 - reach) * (2 * torch.rand_like(reach) - 1)
+    mirror = torch.randint(0, 2, (batch,), device=photos.device) * 2 - 1
+    affine = torch.cat([torch.diag_embed(reach), centre[:, :, None]], dim=2)
+    affine[:, 0, 0] *= mirror
+    grid = F.affine_grid(affine, [batch, 3, *crop], align_corners=False)
+    photos = F.grid_sample(photos, grid, mode="bilinear", align_corners=False)
+    # Beyond the photo there are zeros: they stand for the mean colour already, and are made to stand for IGNORED.
+    flipped = F.grid_sample((IGNORED - targets[:, None]).float(), grid, mode="nearest", align_corners=False)
+    return photos, IGNORED - flipped[:, 0].long()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the pixels that have a target; 0, not NaN, if none has."""
+    total = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)

@@ -1,0 +1,272 @@
+"""Judging: scores against a second way to the same numbers, diversity, floors, and the script as a user calls it."""
+
+import json
+import math
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate
+import evaluation
+import report
+import runs
+from classifiers import load_judge
+from data import StreetScenes
+from judging import Scores, bits, judge_samples, mean_colors, references, spread
+from models import MODELS
+
+SIZE = (16, 32)
+
+
+class Brightness:
+    """A judge that calls bright pixels sky, dark ones car and the others road."""
+
+    names, label_ids = ("sky", "road", "car"), (23, 7, 26)
+
+    def __call__(self, photos):
+        gray = photos.float().mean(1)
+        return torch.where(gray > 150, 0, torch.where(gray < 60, 2, 1))
+
+
+def test_scores_are_those_of_the_paper():
+    """Against FCN's formulas on the counts, with an ignored label and a class that never occurs."""
+    judge = Brightness()
+    labels = torch.tensor([[[23, 23, 23, 7], [7, 7, 0, 11]]], dtype=torch.uint8)
+    classes = torch.tensor([[[0, 0, 1, 1], [2, 1, 2, 0]]])
+    scores = Scores(judge)
+    scores.add(classes[..., :2], labels[..., :2])  # one confusion matrix over all that is added
+    scores.add(classes[..., 2:], labels[..., 2:])
+    result = scores.compute()
+    assert result["confusion"] == [[2, 1, 0], [0, 2, 1], [0, 0, 0]]
+    assert result["pixel_accuracy"] == pytest.approx(100 * 4 / 6)
+    assert result["class_accuracy"] == pytest.approx(100 * (2 / 3 + 2 / 3) / 2)
+    assert result["class_iou"] == pytest.approx({"sky": 100 * 2 / 3, "road": 100 * 2 / 4})
+    assert result["mean_iou"] == pytest.approx(100 * (2 / 3 + 2 / 4) / 2)
+
+
+def test_scores_of_random_maps_against_numpy():
+    judge, generator = Brightness(), np.random.default_rng(0)
+    labels = generator.choice([23, 7, 26, 0, 11], (5, 8, 9)).astype(np.uint8)
+    classes = generator.integers(0, 3, labels.shape)
+    scores = Scores(judge)
+    scores.add(torch.from_numpy(classes), torch.from_numpy(labels))
+    truth = np.select([labels == 23, labels == 7, labels == 26], [0, 1, 2], -1)
+    recall = [np.mean(classes[truth == c] == c) for c in range(3)]
+    iou = [np.sum((truth == c) & (classes == c)) / np.sum((truth == c) | (classes == c) & (truth >= 0))
+           for c in range(3)]
+    result = scores.compute()
+    assert result["pixel_accuracy"] == pytest.approx(100 * np.mean(classes[truth >= 0] == truth[truth >= 0]), abs=1e-4)
+    assert result["class_accuracy"] == pytest.approx(100 * np.mean(recall), abs=1e-4)
+    assert result["mean_iou"] == pytest.approx(100 * np.mean(iou), abs=1e-4)
+
+
+def test_labels_without_the_judges_classes_are_refused():
+    scores = Scores(Brightness())
+    scores.add(torch.zeros(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="none of the judge's classes"):
+        scores.compute()
+
+
+def test_mean_and_deviation():
+    assert spread([1.0, 2.0, 6.0]) == {"mean": 3.0, "deviation": pytest.approx(math.sqrt(7)), "values": [1.0, 2.0, 6.0]}
+    assert spread([4.0])["deviation"] is None
+
+
+def make_run(path, name="full_glow", **config):
+    """A run that was not trained, but is no start either."""
+    torch.manual_seed(0)
+    arguments = {"depth": 4, "width": 4} if name == "pix2pix" else {"steps": [1, 1], "width": 8}
+    if config.get("boundaries"):
+        arguments["side_channels"] = 1
+    model = MODELS[name](**arguments)
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    flow = name != "pix2pix"
+    options = {"source_weight": 1e-4 if hasattr(model, "source") else None, "clip_norm": None, "learning_rate": 1e-3,
+               "warmup_steps": 0, "linear_decay": False, "batch_size": 4}
+    runs.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE if flow else (32, 64)}
+                | options | config)
+    for weights in runs.WEIGHTS.values():
+        runs.save_weights(model, path / weights)
+    return path
+
+
+class Stub:
+    """A model whose n-th sample is the condition plus n times 0.5."""
+
+    def sample(self, num_samples, context, temperature, generator):
+        return torch.stack([(context + 0.5 * temperature * n) for n in range(num_samples)], dim=1)
+
+
+def test_diversity_of_known_samples(tmp_path):
+    run = runs.Run(make_run(tmp_path / "run"))
+    run.model = Stub()
+    scenes = StreetScenes("val", SIZE, 3)
+    for item in (scenes[i] for i in range(3)):
+        item["condition"].fill_(64)
+    result = judge_samples(run, scenes, Brightness(), 1.0, 2, 2, 0)
+    assert result["distance"] == pytest.approx(128 / 255, abs=1e-6)  # two samples half of the range apart
+    assert result["changed"] == 100  # from road (64) to sky (192)
+    assert result["confusion"][0][1] + result["confusion"][1][1] > 0
+    still = judge_samples(run, scenes, Brightness(), 0.0, 2, 2, 0)
+    assert still["distance"] == still["changed"] == still["pixel_accuracy"]["deviation"] == 0
+    assert judge_samples(run, scenes, Brightness(), 0.0, 1, 2, 0)["distance"] is None
+
+
+def test_bits_of_several_draws_are_a_tighter_bound(tmp_path):
+    run, scenes = runs.Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 6)
+    one, many = (bits(run, scenes, draws, 4, 0) for draws in (1, 16))
+    assert many["mean"] < one["mean"]
+    assert many["draws"] == 16
+    # By hand, pair by pair: the standard error is that of the mean over pairs.
+    pairs, each = run.pairs(0), []
+    for i in range(6):
+        if i % 4 == 0:
+            batch = torch.utils.data.default_collate([scenes[j] for j in range(i, min(i + 4, 6))])
+            context, x_b = pairs(batch)
+            each += [8 - float(v) / math.log(2) / x_b[0].numel() for v in run.model.log_prob(x_b, context).detach()]
+    assert one["mean"] == pytest.approx(np.mean(each), abs=1e-5)
+    assert one["standard_error"] == pytest.approx(np.std(each, ddof=1) / math.sqrt(6), rel=1e-4)
+
+
+def test_mean_colours_of_classes():
+    scenes = StreetScenes("train", SIZE, 3)
+    photos = torch.stack([scenes[i]["photo"] for i in range(3)]).permute(0, 2, 3, 1).float()
+    labels = torch.stack([scenes[i]["label"] for i in range(3)])
+    colors = mean_colors(scenes).float()
+    for label in labels.unique().tolist():
+        assert (colors[label] - photos[labels == label].mean(0)).abs().max() <= 0.5
+    assert (colors[200] - photos.flatten(0, 2).mean(0)).abs().max() <= 0.5
+
+
+def test_ceiling_and_floors():
+    scenes = StreetScenes("val", SIZE, 4)
+    maps = references(scenes, scenes, load_judge("colors"), "photo2label", 3)
+    assert maps["real"]["pixel_accuracy"] == pytest.approx(100)
+    assert maps["another scene's"]["pixel_accuracy"] < 100
+    assert "mean colours" not in maps
+    photos = references(scenes, scenes, Brightness(), "label2photo", 3)
+    judge, expected = Brightness(), Scores(Brightness())
+    for i in range(4):
+        expected.add(judge(scenes[(i + 2) % 4]["photo"][None]), scenes[i]["label"][None])
+    assert photos["another scene's"] == expected.compute()
+    assert set(photos) == {"real", "another scene's", "mean colours"}
+    with pytest.raises(ValueError, match="no other scene"):
+        references(StreetScenes("val", SIZE, 1), scenes, judge, "label2photo", 3)
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+    monkeypatch.setattr(evaluation, "load_judge", lambda *_: Brightness())
+
+
+def call(*arguments):
+    evaluate.main([str(argument) for argument in arguments])
+
+
+def test_the_script_on_several_models(tmp_path, brightness, capsys, monkeypatch):
+    paths = [make_run(tmp_path / name, name) for name in ("full_glow", "c_glow_v2", "glow", "pix2pix")]
+    out = tmp_path / "out"
+    options = ["--generated", "4", "--judge", "pspnet", "--repeats", "2", "--temperatures", "0.5", "1", "--out", out,
+               "--image-size", "32", "64"]
+    call(*paths, *options)
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["runs"]) == ["full_glow", "c_glow_v2", "glow", "pix2pix"]
+    assert results["runs"]["pix2pix"]["bits_per_dim"] is None
+    assert [score["temperature"] for score in results["runs"]["glow"]["scores"]] == [0.5, 1.0]
+    assert results["runs"]["full_glow"]["training"]["gflop_per_image"] > 0
+    assert set(results["references"]) == {"real", "another scene's", "mean colours"}
+    table = (out / "results.md").read_text()
+    assert table in capsys.readouterr().out
+    for row in ("| full_glow |", "| real images (ceiling) |", "(floor)", "| sky |"):
+        assert row in table
+    for picture in ("samples", "temperatures", "classes", "confusion"):
+        assert np.array(Image.open(out / f"{picture}.png")).std() > 0
+
+    # With --keep what has been measured with the same settings is taken, and nothing else.
+    mark = {"mean": 1.0, "standard_error": None}
+    for name, other in (("glow", {}), ("full_glow", {"settings": {}})):
+        there = json.loads((out / f"{name}.json").read_text())
+        (out / f"{name}.json").write_text(json.dumps(there | {"bits_per_dim": mark} | other))
+    monkeypatch.setattr(evaluation, "judge_samples", judged := Mock(wraps=evaluation.judge_samples))
+    call(*paths, *options, "--keep")
+    again = json.loads((out / "results.json").read_text())
+    assert again["runs"]["glow"]["bits_per_dim"] == mark
+    assert again["runs"]["full_glow"] == results["runs"]["full_glow"]  # the same seed, the same figures
+    measured = [(arguments.args[0].name, arguments.args[3]) for arguments in judged.call_args_list]
+    assert measured == [("full_glow", 0.5), ("full_glow", 1)]
+
+
+def test_maps_from_photos_are_judged_by_their_colours(tmp_path):
+    path = make_run(tmp_path / "run", direction="photo2label")
+    call(path, "--generated", "4", "--repeats", "1", "--out", tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["settings"]["judge"] == "colors"
+    assert results["references"]["real"]["pixel_accuracy"] == pytest.approx(100)
+    assert results["runs"]["full_glow"]["scores"][0]["pixel_accuracy"]["deviation"] is None
+
+
+def test_a_run_with_boundaries_is_judged(tmp_path, brightness):
+    call(make_run(tmp_path / "run", boundaries=True), "--generated", "4", "--repeats", "1", "--judge", "pspnet",
+         "--out", tmp_path / "out")
+    assert (tmp_path / "out" / "results.md").exists()
+
+
+def test_the_sweep_is_the_papers():
+    assert evaluate.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+
+def test_the_best_temperature_is_that_of_the_highest_iou():
+    scores = [{"temperature": t, "mean_iou": {"mean": iou}} for t, iou in ((0.0, 1), (0.7, 3), (1.0, 2))]
+    assert report.best(scores)["temperature"] == 0.7
+    assert [score["temperature"] for score in report.shown({"scores": scores})] == [1.0, 0.7]
+    assert len(report.shown({"scores": scores[1:2]})) == 1
+
+
+MISTAKES = {
+    "no run": (["nowhere"], "expected a run of train.py"),
+    "no judge": (["RUN"], "--judge: photos need one of"),
+    "no such device": (["RUN", "--device", "abacus"], "--device abacus"),
+    "unknown judge": (["RUN", "--judge", "oracle"], "'oracle'"),
+    "no weights of the judge": (["RUN", "--judge", "espnet-camvid", "--judge-weights", "nowhere.safetensors"],
+                                "nowhere"),
+    "no such data": (["RUN", "--judge", "colors", "--data", "nowhere"], "nowhere"),
+    "a size that the levels do not divide": (["RUN", "--judge", "colors", "--image-size", "16", "30"],
+                                             "multiples of 4"),
+    "no repeats": (["RUN", "--judge", "colors", "--repeats", "0"], "--repeats 0"),
+    "a negative temperature": (["RUN", "--judge", "colors", "--temperatures", "-1"], "--temperatures"),
+    "one run twice": (["RUN", "RUN", "--judge", "colors"], "rename a directory"),
+    "two directions": (["RUN", "OTHER", "--judge", "colors"], "evaluate them apart"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_in_one_line_and_status_2(mistake, tmp_path, capsys):
+    arguments, message = MISTAKES[mistake]
+    of_name = {"RUN": lambda: make_run(tmp_path / "run"),
+               "OTHER": lambda: make_run(tmp_path / "other", direction="photo2label")}
+    arguments = [of_name[a]() if a in of_name else a for a in arguments]
+    with pytest.raises(SystemExit) as stop:
+        call(*arguments, "--generated", "4", "--out", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in said
+    assert said.strip().splitlines()[-1].startswith("evaluate.py: error:")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_results_are_not_overwritten_unasked(tmp_path, brightness, capsys):
+    path, out = make_run(tmp_path / "run"), tmp_path / "out"
+    out.mkdir()
+    (out / "results.json").write_text("mine")
+    with pytest.raises(SystemExit):
+        call(path, "--judge", "pspnet", "--generated", "4", "--out", out)
+    assert "already holds results" in capsys.readouterr().err
+    assert (out / "results.json").read_text() == "mine"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        call(path, "--judge", "pspnet", "--generated", "4", "--out", tmp_path / "file" / "out")
+    assert "file" in capsys.readouterr().err
