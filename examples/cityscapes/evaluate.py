@@ -3,11 +3,10 @@
     python examples/cityscapes/evaluate.py runs/full_glow runs/c_flow --data ROOT --split test \\
         --judge espnet-camvid --judge-weights WEIGHTS --sweep --out evaluation
 
-Writes results.json, results.md (the paper's Tables 1 and 2), samples.png (its Figure 2), temperatures.png, classes.png
-and confusion.png into one directory.
+Writes results.json, results.md (the paper's Tables 1 and 2), samples.png (its Figure 2), temperatures.png, classes.png,
+confusion.png and curves.png (of the trainings) into one directory.
 """
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-SWEEP = tuple(i / 10 for i in range(11))
+import cli
 
 
 @dataclass
 class Config:
-    """Everything that a result depends on; written to results.json."""
+    """What is measured, and how."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Directories of runs of train.py, all of one direction."""
@@ -31,15 +30,16 @@ class Config:
     out: Path = Path("evaluation")
     """Directory of the results."""
     overwrite: bool = False
-    """Write into a directory that already holds results."""
+    """Write into a directory that is not empty, and replace files of the same names."""
     keep: bool = False
-    """Take from --out the results of runs whose weights and settings are the same, and add the others."""
+    """Take from --out what was measured with the same settings and weights, and add the rest; other measurements there
+    are refused, or with --overwrite made anew."""
     judge: str | None = None
     """espnet-camvid, pspnet, or colors, which is for photo2label and its default."""
     judge_weights: Path | None = None
     """Weights of the judge."""
-    temperatures: tuple[float, ...] = (1.0,)
-    """Temperatures at which is sampled."""
+    temperatures: tuple[float, ...] = ()
+    """Temperatures at which is sampled; 1 if left out."""
     sweep: bool = False
     """Temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
     repeats: int = 3
@@ -47,7 +47,7 @@ class Config:
     draws: int = 1
     """Draws of dequantization noise for the bits per dimension; several give the importance-weighted bound."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels; those of the training if left out."""
+    """Height and width in pixels; those of the training if left out, which must be the same for all runs."""
     scenes: int = 4
     """Scenes in samples.png, spread over the split."""
     picture_temperature: float = 0.7
@@ -67,17 +67,9 @@ class Config:
 def main(arguments: list[str]) -> None:
     """Evaluate as the command line says; a mistake of the user's ends in one line and exit status 2."""
     config = tyro.cli(Config, args=arguments, description=__doc__)
-    if config.sweep:
-        config = dataclasses.replace(config, temperatures=SWEEP)
     from evaluation import evaluate  # torch takes seconds to import: not before --help is answered
 
-    try:
-        evaluate(config)
-    except (ValueError, OSError) as error:
-        print(f"evaluate.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    cli.run("evaluate.py", evaluate, config)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What evaluate.py does: every run measured, and its results beside the ceiling and the floors."""
 
 import copy
-import csv
+import dataclasses
 import hashlib
 import json
 from argparse import Namespace
@@ -26,24 +26,31 @@ from pairs import to_bytes
 if TYPE_CHECKING:
     from evaluate import Config
 
+SWEEP = tuple(i / 10 for i in range(11))
+
 
 def evaluate(config: "Config") -> dict[str, Any]:
     """Measure every run, write all results into one directory, and return them."""
     device = runs.choose_device(config.device)
-    check(config)
+    config = checked(config)
     models = [runs.Run(path, config.weights, device) for path in config.runs]
     direction, size = models[0].direction, config.image_size or models[0].image_size
     for run in models:
         if run.direction != direction:
             raise ValueError(f"{run.path} is {run.direction} and {models[0].path} is {direction}: evaluate them apart")
+        if config.image_size is None and run.image_size != size:
+            raise ValueError(f"{run.path} was trained at {run.image_size} and {models[0].path} at {size}: choose an "
+                             "--image-size")
         run.check_size(size)
     name = config.judge or ("colors" if direction == "photo2label" else None)
-    if name is None:
-        raise ValueError("--judge: photos need one of espnet-camvid, pspnet; see --help")
+    if name is None or (name == "colors") != (direction == "photo2label"):
+        raise ValueError(f"--judge {name}: photos need one of espnet-camvid, pspnet, and label maps colors; these runs "
+                         f"are {direction}")
     judge = load_judge(name, config.judge_weights, device)
     train_set = open_dataset(config.data, "train", size, config.generated)
     dataset = open_dataset(config.data, config.split, size, config.generated)
-    prepare(config.out, config.overwrite or config.keep)
+    runs.check_free(config.out, config.overwrite or config.keep)
+    config.out.mkdir(parents=True, exist_ok=True)
 
     settings = {
         "data": str(config.data), "split": config.split, "image_size": list(size), "pairs": len(dataset),
@@ -52,12 +59,12 @@ def evaluate(config: "Config") -> dict[str, Any]:
     }
     names = unique_names(models)
     results: dict[str, Any] = {"settings": settings, "runs": {}}
-    kept = Kept(config.out / "references.json", settings, config.keep)
+    kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
     results["references"] = kept.get("scores", lambda: references(
         dataset, train_set, judge, direction, config.batch_size))
     for key, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):
         weights = digest(run.path / runs.WEIGHTS[config.weights])
-        kept = Kept(config.out / f"{key}.json", settings | {"weights": weights}, config.keep)
+        kept = Kept(config.out / f"{key}.json", settings | {"weights": weights}, config.keep, config.overwrite)
         results["runs"][key] = measure(run, dataset, judge, config, kept)
 
     runs.write_json(config.out / "results.json", results)
@@ -65,40 +72,43 @@ def evaluate(config: "Config") -> dict[str, Any]:
     report.plot_temperatures(results, config.out / "temperatures.png")
     report.plot_classes(results, config.out / "classes.png")
     report.plot_confusion(results, config.out / "confusion.png")
+    report.plot_curves({key: run.metrics() for key, run in zip(names, models, strict=True)}, config.out / "curves.png")
     report.plot_samples(*pictures(models, names, dataset, config), config.out / "samples.png")
     print((config.out / "results.md").read_text())
     return results
 
 
-def check(config: "Config") -> None:
-    """Refuse what cannot be measured, before any work is done."""
+def checked(config: "Config") -> "Config":
+    """The configuration with its temperatures; what cannot be measured is refused before any work is done."""
     for option in ("repeats", "draws", "scenes", "batch_size", "generated"):
         if getattr(config, option) < 1:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(config, option)}: at least 1 is needed")
-    if not config.temperatures or min(config.temperatures) < 0:
-        raise ValueError(f"--temperatures {config.temperatures}: one or more of at least 0 are needed")
-    if (config.out / "results.json").exists() and not (config.overwrite or config.keep):
-        raise ValueError(f"{config.out} already holds results: give another --out, --keep to add to them, or "
-                         "--overwrite to replace them")
-
-
-def prepare(out: Path, used: bool) -> None:
-    """Make the directory and see that it can be written to."""
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.glob("*.json")) and not used:
-        raise ValueError(f"{out} already holds results: give another --out, --keep to add to them, or --overwrite")
-    (out / ".write-test").touch()
-    (out / ".write-test").unlink()
+    if config.sweep and config.temperatures:
+        raise ValueError("--sweep is temperatures 0.0 to 1.0: leave out --temperatures")
+    temperatures = SWEEP if config.sweep else config.temperatures or (1.0,)
+    for temperature in (*temperatures, config.picture_temperature):
+        runs.check_temperature(temperature, "flow")
+    return dataclasses.replace(config, temperatures=temperatures)
 
 
 class Kept:
     """Figures in a file, written one by one; those of the same settings that are there are taken if ``keep``."""
 
-    def __init__(self, path: Path, settings: dict[str, Any], keep: bool):
+    def __init__(self, path: Path, settings: dict[str, Any], keep: bool, overwrite: bool):
         self.path, self.values = path, {"settings": settings}
         if keep and path.exists():
-            there = json.loads(path.read_text())
-            self.values = there if there.get("settings") == settings else self.values
+            try:
+                there = json.loads(path.read_text())
+                before = there["settings"]
+                different = [name for name in settings if before.get(name) != settings[name]]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} is no file of measurements ({error!r}): remove it") from error
+            if not different:
+                self.values = there
+            elif not overwrite:
+                name = different[0]
+                raise ValueError(f"{path} was measured with {name} {before.get(name)}, asked for is {settings[name]}: "
+                                 "give another --out, or --overwrite to replace it")
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
         if key not in self.values:
@@ -125,12 +135,15 @@ def measure(run: runs.Run, dataset: Any, judge: Any, config: "Config", kept: Kep
     }
 
 
-def training_cost(run: runs.Run, item: dict[str, Any]) -> dict[str, float]:
-    """Training images seen, hours, and floating-point operations of a training step for one image."""
-    curves = run.path / "metrics.csv"
-    lines = curves.read_text().splitlines() if curves.exists() else []
-    epochs = [row for row in csv.DictReader(lines) if row["split"] == "train"]
-    per_epoch = int(epochs[0]["step"]) * run.config["batch_size"] if epochs else 0
+def training_cost(run: runs.Run, item: dict[str, Any]) -> dict[str, float] | None:
+    """Training images seen, hours, and floating-point operations of a training step for one image of this size.
+
+    None of a model that was not trained by train.py.
+    """
+    epochs = [row for row in run.metrics() if row["split"] == "train"]
+    if not epochs:
+        return None
+    per_epoch = int(epochs[0]["step"]) * run.config["batch_size"]
     seconds = sum(per_epoch / float(row["images_per_second"]) for row in epochs)
     objective = (Likelihood if run.is_flow else Adversarial)(
         copy.deepcopy(run.model).train(), Namespace(**run.config), 1)  # type: ignore[arg-type]
@@ -165,4 +178,8 @@ def unique_names(models: list[runs.Run]) -> list[str]:
 
 
 def digest(path: Path | None) -> str | None:
-    return None if path is None or not path.is_file() else hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of a file, or of the weights and the configuration in a directory."""
+    if path is None:
+        return None
+    files = [path] if path.is_file() else [path / "model.safetensors", path / "config.json"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

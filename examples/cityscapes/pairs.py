@@ -47,6 +47,8 @@ class Pairs:
         return dequantize(images.to(self.device), generator=self.noise)
 
 
-def to_bytes(images: Tensor) -> Tensor:
+def to_bytes(images: Tensor, what: str = "a sample") -> Tensor:
     """Images in [0, 1) as uint8 0..255, what ``dequantize`` undoes; values outside are clamped."""
+    if not torch.isfinite(images).all():
+        raise ValueError(f"{what} has values that are not finite: try other --weights, or train longer")
     return (256 * images).clamp(0, 255).to(torch.uint8)

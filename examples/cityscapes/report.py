@@ -1,6 +1,6 @@
 """Tables and plots of an evaluation's results."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ def best(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def shown(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The scores of a run that its rows of the table show: at temperature 1 (else the highest), and at its best."""
-    highest = max(run["scores"], key=lambda score: -1 if score["temperature"] is None else score["temperature"])
-    return [highest] if best(run["scores"]) is highest else [highest, best(run["scores"])]
+    """The scores of a run that its rows of the table show: at temperature 1 (else the nearest), and at its best."""
+    plain = min(run["scores"], key=lambda score: 0 if score["temperature"] is None else abs(score["temperature"] - 1))
+    return [plain] if best(run["scores"]) is plain else [plain, best(run["scores"])]
 
 
 def markdown(results: Results) -> str:
@@ -31,9 +31,10 @@ def markdown(results: Results) -> str:
     height, width = settings["image_size"]
     lines = [
         f"{settings['pairs']} pairs of `{settings['split']}` at {height}x{width}, judge {settings['judge']}, "
-        f"{settings['repeats']} syntheses. Scores in percent; distance: root mean square "
-        "difference of two samples of a scene, images in 0 to 1; changed: percentage of pixels whose class the judge "
-        "changes between them.", "",
+        f"{settings['repeats']} syntheses. Bits per dimension: mean ± standard error over the pairs, of "
+        f"{settings['draws']} draw(s) of dequantization noise. Scores in percent: mean ± standard deviation over the "
+        "syntheses. Distance: root mean square difference of two samples of a scene, images in 0 to 1; changed: "
+        "percentage of pixels whose class the judge changes between them. GFLOP an image: of a training step.", "",
         *table(["model", "bits per dimension", "temperature", *SCORES.values(), "distance", "changed", "parameters",
                 "images seen", "GFLOP an image"], table_1(results)), "",
     ]
@@ -48,7 +49,8 @@ def table_1(results: Results) -> Iterator[list[str]]:
     for name, run in results["runs"].items():
         bits, training = run["bits_per_dim"], run["training"]
         first = [name, "" if bits is None else number(bits["mean"], bits["standard_error"], 3)]
-        last = [f"{run['parameters']:,}", f"{training['images']:,}", f"{training['gflop_per_image']:.1f}"]
+        cost = ["", ""] if training is None else [f"{training['images']:,}", f"{training['gflop_per_image']:.1f}"]
+        last = [f"{run['parameters']:,}", *cost]
         for score in shown(run):
             yield [*first, *row_of(score), *last]
             first, last = [name, ""], [""] * 3
@@ -72,7 +74,7 @@ def table_of_classes(results: Results) -> Iterator[list[str]]:
 
 def row_of(score: dict[str, Any]) -> list[str]:
     """Temperature, the three scores, distance and change."""
-    temperature = "" if score["temperature"] is None else f"{score['temperature']:.1f}"
+    temperature = "" if score["temperature"] is None else f"{score['temperature']:g}"
     scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES]
     if score["distance"] is None:  # of a single sample
         return [temperature, *scores, "", ""]
@@ -132,6 +134,22 @@ def plot_confusion(results: Results, path: Path) -> None:
         axes.axis("on")
         axes.imshow([[value / max(1, sum(row)) for value in row] for row in matrix], vmin=0, vmax=1, cmap="viridis")
         axes.set(title=name, xlabel="judged", ylabel="asked for")
+    figure.savefig(path, dpi=110)
+
+
+def plot_curves(runs: Mapping[str, Sequence[dict[str, str]]], path: Path) -> None:
+    """Conditional bits per dimension of every epoch, from the rows of each run's metrics.csv."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for name, rows in runs.items():
+        for place, split in zip(axes, ("train", "val"), strict=True):
+            points = [(int(row["epoch"]), float(row["bits_per_dim"])) for row in rows
+                      if row["split"] == split and row["bits_per_dim"]]
+            if points:
+                place.plot(*zip(*points, strict=True), label=name, marker="o", markersize=3)
+    axes[0].set(title="training", xlabel="epoch", ylabel="conditional bits per dimension")
+    axes[1].set(title="validation", xlabel="epoch")
+    axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
 
 

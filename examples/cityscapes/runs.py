@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 import condflows
 
 from models import MODELS
+from models.full_glow import full_glow
 from pairs import Pairs
 
 FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"}
@@ -35,16 +37,25 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
+def check_temperature(temperature: float, model: str) -> None:
+    """Refuse a temperature that is none, or that a model cannot have."""
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"--temperature {temperature:g}: a finite number of at least 0 is needed")
+    if model == "pix2pix" and temperature != 1:
+        raise ValueError(f"--temperature {temperature:g}: pix2pix has none, its only noise is dropout; leave it out")
+
+
 def check_free(out: Path, overwrite: bool) -> None:
-    """Refuse a directory that holds a run, before any work is done for another."""
-    if (out / "config.json").exists() and not overwrite:
-        raise ValueError(f"{out} already holds a run: give another --out, or --overwrite to replace it")
+    """Refuse a directory that is in use, before any work is done for it."""
+    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is in use: give another, or --overwrite to replace files of the same names")
 
 
 def create(out: Path, config: dict[str, Any]) -> None:
-    """Make the directory of a run, without what an earlier one left there, and write its configuration."""
+    """Make the directory of a run, without what an earlier run left there, and write its configuration."""
     (out / "samples").mkdir(parents=True, exist_ok=True)
-    for file in (out / "metrics.csv", *out.glob("*.safetensors"), *out.glob("events.*"), *out.glob("samples/*.png")):
+    left = [out / name for name in ("metrics.csv", *WEIGHTS.values())]
+    for file in (*left, *out.glob("events.out.tfevents.*"), *out.glob("samples/epoch_*.png")):
         file.unlink(missing_ok=True)
     write_json(out / "config.json", config | {"versions": versions()})
 
@@ -72,11 +83,14 @@ def read_config(run: Path) -> dict[str, Any]:
     try:
         config = json.loads((run / "config.json").read_text())
         missing = {"model", "model_arguments", "image_size"} - config.keys()
+        unknown = missing or set(config["model_arguments"]) - set(
+            inspect.signature(MODELS.get(config["model"], full_glow)).parameters)
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"expected a run of train.py in {run}, with a readable config.json, got {error}: give the "
                          "directory that train.py named") from error
-    if missing or config["model"] not in MODELS:
-        reason = f"no {', '.join(sorted(missing))}" if missing else f"the model {config['model']!r}"
+    if missing or config["model"] not in MODELS or unknown:
+        reason = f"no {', '.join(sorted(missing))}" if missing else f"the model {config['model']!r}" + (
+            f" with {', '.join(sorted(unknown))}" if unknown else "")
         raise ValueError(f"{run}/config.json: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
                          "give a run of train.py")
     return config
@@ -118,6 +132,11 @@ class Run:
     def pairs(self, seed: int = 0) -> Pairs:
         """Batches of a data set as the model takes them."""
         return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed)
+
+    def metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv; none where there is only a model."""
+        curves = self.path / "metrics.csv"
+        return list(csv.DictReader(curves.read_text().splitlines())) if curves.exists() else []
 
     def check_size(self, size: Sequence[int]) -> None:
         """Refuse images that the model's levels do not divide, or that are no images."""

@@ -18,6 +18,8 @@ from typing import Literal
 
 import tyro
 
+import cli
+
 
 @dataclass
 class Config:
@@ -67,13 +69,7 @@ def main(arguments: list[str]) -> None:
     config = tyro.cli(Config, args=arguments, description=__doc__)
     from sampling import sample  # torch takes seconds to import: not before --help is answered
 
-    try:
-        sample(config)
-    except (ValueError, OSError) as error:
-        print(f"sample.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    cli.run("sample.py", sample, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import zlib
 from collections import Counter
@@ -67,21 +66,7 @@ def draw(run: Run, item: Item, number: int, temperature: float, seed: int) -> Te
     """A sample, uint8 ``(3, H, W)``; its noise depends on ``seed``, the scene's name and the sample's number alone."""
     noise = torch.Generator().manual_seed(_hash(seed, item["name"], number))
     image = run.model.sample(1, tensors(run, item, seed)[0], temperature, noise)[0, 0]
-    return finite_bytes(image, f"sample {number} of {item['name']} at temperature {temperature:g}")
-
-
-def finite_bytes(image: Tensor, what: str) -> Tensor:
-    """An image that a model made as uint8 on the CPU."""
-    if not torch.isfinite(image).all():
-        raise ValueError(f"{what} has values that are not finite: try other --weights, or train longer")
-    return to_bytes(image).cpu()
-
-
-def make_directory(out: Path, overwrite: bool) -> None:
-    """Make a directory for results; one that is in use is refused."""
-    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} is in use: give another, or --overwrite to replace files of the same names")
-    out.mkdir(parents=True, exist_ok=True)
+    return to_bytes(image, f"sample {number} of {item['name']} at temperature {temperature:g}").cpu()
 
 
 def save(image: Tensor, path: Path) -> None:
@@ -102,11 +87,10 @@ def sample(config: "Config") -> None:
         raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
     run, size = open_run(config)
     temperatures = {f"{t:g}": t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
-    for name, temperature in temperatures.items():
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"--temperature {name}: a finite number of at least 0 is needed")
-        if temperature != 1 and not run.is_flow:
-            raise ValueError(f"--temperature {name}: {run.name} has none, its only noise is dropout; leave it out")
+    for temperature in temperatures.values():
+        runs.check_temperature(temperature, run.name)
+    if config.augment is None and (config.shard, config.num_shards) != (0, 1):
+        raise ValueError("--shard and --num-shards are parts of --augment; leave them out")
     if config.samples < 1:
         raise ValueError(f"--samples {config.samples}: at least 1 is needed")
     if config.augment is not None:
@@ -150,7 +134,8 @@ def choose(run: Run, config: "Config", size: Sequence[int]) -> tuple[Any, dict[s
 def pictures(run: Run, items: Sequence[Item], config: "Config", temperatures: Mapping[str, float],
              out: Path) -> None:
     """Write what is given, every sample, and a grid with a row for each scene."""
-    make_directory(out, config.overwrite)
+    runs.check_free(out, config.overwrite)
+    out.mkdir(parents=True, exist_ok=True)
     pairs = run.pairs()
     for item in items:
         save(item[pairs.source], out / f"{item['name']}_condition.png")

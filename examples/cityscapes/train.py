@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import tyro
 
+import cli
+
 
 @dataclass
 class Config:
@@ -34,9 +36,9 @@ class Config:
     data: Path | None = None
     """Root of a data set in the Cityscapes layout; street scenes are generated if it is left out."""
     out: Path | None = None
-    """Directory of the run; runs/PRESET-TIME if it is left out."""
+    """Directory of the run; runs/MODEL-PRESET-TIME if it is left out."""
     overwrite: bool = False
-    """Write into a directory that already holds a run."""
+    """Write into a directory that is not empty, and replace what an earlier run left there."""
     image_size: tuple[int, int] = (32, 64)
     """Height and width in pixels, multiples of 2 ** levels."""
     steps: tuple[int, ...] | None = (4, 4, 4)
@@ -98,7 +100,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
     "c_glow_v2": {"source_weight": None},
     "glow": {"source_weight": None},
     "pix2pix": {"source_weight": None, "steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
-                "temperature": 1.0},
+                "checkpoint_activations": False, "temperature": 1.0},
 }
 
 
@@ -118,13 +120,7 @@ def main(arguments: list[str]) -> None:
     config = parse(arguments)
     from training import train  # torch takes seconds to import: not before --help is answered
 
-    try:
-        train(config)
-    except (ValueError, OSError) as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    cli.run("train.py", train, config)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from typing import Literal
 
 import tyro
 
+import cli
+
 
 @dataclass
 class Config:
@@ -62,13 +64,7 @@ def main(arguments: list[str]) -> None:
     config = tyro.cli(Config, args=arguments, description=__doc__)
     from classifiers.training import train  # torch takes seconds to import: not before --help is answered
 
-    try:
-        train(config)
-    except (ValueError, OSError) as error:
-        print(f"train_classifier.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    cli.run("train_classifier.py", train, config)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def train(config: "Config") -> Path:
             raise ValueError(f"--{option.replace('_', '-')} {getattr(config, option)}: at least 1 is needed")
     if config.clip_norm is not None and not config.clip_norm > 0:
         raise ValueError(f"--clip-norm {config.clip_norm}: a positive number is needed; leave it out for no clipping")
+    runs.check_temperature(config.temperature, config.model)
     out = config.out or Path("runs") / f"{config.model}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     runs.check_free(out, config.overwrite)
     arguments = model_arguments(config)
@@ -92,14 +93,14 @@ def train(config: "Config") -> Path:
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 value = validate(objective, val_loader, config)
                 log.write("val", step, epoch, **{name: value})
-                picture = sample_grid(model, val_set, config)
-                runs.save_picture(picture, out / "samples" / f"epoch_{epoch:04d}.png")
-                log.picture(picture, step)
-                runs.save_curves(out, name)
                 runs.save_weights(model, out / "model.safetensors")
                 if value < best:
                     best = value
                     runs.save_weights(model, out / "best.safetensors")
+                picture = sample_grid(model, val_set, config)
+                runs.save_picture(picture, out / "samples" / f"epoch_{epoch:04d}.png")
+                log.picture(picture, step)
+                runs.save_curves(out, name)
                 print(f"epoch {epoch}: {runs.FIGURES[name]} {means[name]:.4f} train, {value:.4f} validation "
                       f"(best {best:.4f}), {speed:.1f} images/s")
     except KeyboardInterrupt:

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import tyro
 
+import cli
+
 
 @dataclass
 class Config:
@@ -59,7 +61,9 @@ REFUSED = {
 
 def transfer(config: Config) -> None:
     """z = f(photo given its label map), result = f^-1(z given the other label map)."""
-    from sampling import finite_bytes, make_directory, open_run, save, save_grid, tensors
+    import runs
+    from pairs import to_bytes
+    from sampling import open_run, save, save_grid, tensors
 
     run, size = open_run(config)
     if run.name in REFUSED:
@@ -67,7 +71,8 @@ def transfer(config: Config) -> None:
     if run.direction != "label2photo":
         raise ValueError(f"{run.path} is a {run.direction} model: give a label2photo model")
     pairs = choose(config, run, size)
-    make_directory(config.out, config.overwrite)
+    runs.check_free(config.out, config.overwrite)
+    config.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for content, structure in pairs:
         context, photo = tensors(run, content, config.seed)
@@ -76,7 +81,7 @@ def transfer(config: Config) -> None:
         error = float((run.model.transform_from_noise(noise, context) - photo).abs().max())
         name = f"{content['name']}_on_{structure['name']}"
         images = {f"{content['name']}_content": content["photo"],
-                  f"{structure['name']}_structure": structure["condition"], name: finite_bytes(result[0], name)}
+                  f"{structure['name']}_structure": structure["condition"], name: to_bytes(result[0], name).cpu()}
         if "photo" in structure:
             images[f"{structure['name']}_real"] = structure["photo"]
         for stem, image in images.items():
@@ -94,9 +99,9 @@ def choose(config: Config, run: Any, size: tuple[int, int]) -> list[tuple[dict, 
     files = (config.content_photo, config.content_label, config.structure_label)
     if any(files):
         photo, label, structure = files
-        if photo is None or label is None or structure is None or config.content or config.structure:
-            raise ValueError("give --content-photo, --content-label and --structure-label together, or --content and "
-                             "--structure")
+        if photo is None or label is None or structure is None or config.content or config.structure or config.data:
+            raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
+                             "--content and --structure")
         return [(read_label_map(label, size) | read_photo(photo, size), read_label_map(structure, size))]
     if not config.content or len(config.content) != len(config.structure):
         raise ValueError(f"expected as many scenes of --content as of --structure, got {len(config.content)} and "
@@ -109,13 +114,7 @@ def choose(config: Config, run: Any, size: tuple[int, int]) -> list[tuple[dict, 
 def main(arguments: list[str]) -> None:
     """Transfer as the command line says; a mistake of the user's ends in one line and exit status 2."""
     config = tyro.cli(Config, args=arguments, description=__doc__)
-    try:
-        transfer(config)
-    except (ValueError, OSError) as error:
-        print(f"transfer.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    cli.run("transfer.py", transfer, config)
 
 
 if __name__ == "__main__":

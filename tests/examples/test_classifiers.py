@@ -419,7 +419,7 @@ def test_a_classifier_is_not_overwritten_unasked(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         train_classifier.main([*TINY, "--epochs", "1", "--out", str(tmp_path)])
     assert stop.value.code == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "is in use" in capsys.readouterr().err
     assert (tmp_path / "config.json").read_text() == "mine"
     train_classifier.main([*TINY, "--epochs", "1", "--out", str(tmp_path), "--overwrite"])
     load_judge("pspnet", tmp_path)

@@ -91,6 +91,8 @@ def make_run(path, name="full_glow", **config):
                 | options | config)
     for weights in runs.WEIGHTS.values():
         runs.save_weights(model, path / weights)
+    (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n3,1,train,5,10\n3,1,val,4,\n"
+                                      "6,2,train,4,10\n")
     return path
 
 
@@ -121,6 +123,25 @@ def test_bits_of_several_draws_are_a_tighter_bound(tmp_path):
     one, many = (bits(run, scenes, draws, 4, 0) for draws in (1, 16))
     assert many["mean"] < one["mean"]
     assert many["draws"] == 16
+    run.model = Mock(log_prob=Mock(side_effect=[torch.tensor([-1000.0, -1500.0]), torch.tensor([-1100.0, -1400.0])]))
+    known = bits(run, StreetScenes("val", SIZE, 2), 2, 4, 0)
+    dims = 3 * SIZE[0] * SIZE[1]
+    expected = [8 - (top + math.log((1 + math.exp(-100)) / 2)) / math.log(2) / dims for top in (-1000, -1400)]
+    assert known["mean"] == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_what_is_not_finite_is_no_result(tmp_path):
+    run, scenes = runs.Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 2)
+    run.model.target.transform.bijectors[1].bijectors[0].shift.data[0] = math.nan
+    with pytest.raises(ValueError, match="2 of 2 pairs"):
+        bits(run, scenes, 1, 2, 0)
+    with pytest.raises(ValueError, match="not finite"):
+        judge_samples(run, scenes, Brightness(), 1.0, 1, 2, 0)
+
+
+def test_standard_error_and_seed(tmp_path):
+    run, scenes = runs.Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 6)
+    one = bits(run, scenes, 1, 4, 0)
     # By hand, pair by pair: the standard error is that of the mean over pairs.
     pairs, each = run.pairs(0), []
     for i in range(6):
@@ -153,6 +174,11 @@ def test_ceiling_and_floors():
     for i in range(4):
         expected.add(judge(scenes[(i + 2) % 4]["photo"][None]), scenes[i]["label"][None])
     assert photos["another scene's"] == expected.compute()
+    painted, colors = Scores(judge), mean_colors(scenes)
+    for i in range(4):
+        label = scenes[i]["label"]
+        painted.add(judge(colors[label.long()].permute(2, 0, 1)[None]), label[None])
+    assert photos["mean colours"] == painted.compute()
     assert set(photos) == {"real", "another scene's", "mean colours"}
     with pytest.raises(ValueError, match="no other scene"):
         references(StreetScenes("val", SIZE, 1), scenes, judge, "label2photo", 3)
@@ -177,22 +203,27 @@ def test_the_script_on_several_models(tmp_path, brightness, capsys, monkeypatch)
     assert list(results["runs"]) == ["full_glow", "c_glow_v2", "glow", "pix2pix"]
     assert results["runs"]["pix2pix"]["bits_per_dim"] is None
     assert [score["temperature"] for score in results["runs"]["glow"]["scores"]] == [0.5, 1.0]
-    assert results["runs"]["full_glow"]["training"]["gflop_per_image"] > 0
+    training = results["runs"]["full_glow"]["training"]
+    assert training["gflop_per_image"] > 0
+    assert (training["images"], training["hours"]) == (24, pytest.approx(24 / 10 / 3600))
     assert set(results["references"]) == {"real", "another scene's", "mean colours"}
     table = (out / "results.md").read_text()
     assert table in capsys.readouterr().out
     for row in ("| full_glow |", "| real images (ceiling) |", "(floor)", "| sky |"):
         assert row in table
-    for picture in ("samples", "temperatures", "classes", "confusion"):
+    for picture in ("samples", "temperatures", "classes", "confusion", "curves"):
         assert np.array(Image.open(out / f"{picture}.png")).std() > 0
 
     # With --keep what has been measured with the same settings is taken, and nothing else.
     mark = {"mean": 1.0, "standard_error": None}
-    for name, other in (("glow", {}), ("full_glow", {"settings": {}})):
+    for name, other in (("glow", {}), ("full_glow", {"settings": {"repeats": 7}})):
         there = json.loads((out / f"{name}.json").read_text())
         (out / f"{name}.json").write_text(json.dumps(there | {"bits_per_dim": mark} | other))
+    with pytest.raises(SystemExit):
+        call(*paths, *options, "--keep")
+    assert "full_glow.json was measured with" in capsys.readouterr().err
     monkeypatch.setattr(evaluation, "judge_samples", judged := Mock(wraps=evaluation.judge_samples))
-    call(*paths, *options, "--keep")
+    call(*paths, *options, "--keep", "--overwrite")
     again = json.loads((out / "results.json").read_text())
     assert again["runs"]["glow"]["bits_per_dim"] == mark
     assert again["runs"]["full_glow"] == results["runs"]["full_glow"]  # the same seed, the same figures
@@ -216,7 +247,7 @@ def test_a_run_with_boundaries_is_judged(tmp_path, brightness):
 
 
 def test_the_sweep_is_the_papers():
-    assert evaluate.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+    assert evaluation.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 def test_the_best_temperature_is_that_of_the_highest_iou():
@@ -228,26 +259,34 @@ def test_the_best_temperature_is_that_of_the_highest_iou():
 
 MISTAKES = {
     "no run": (["nowhere"], "expected a run of train.py"),
-    "no judge": (["RUN"], "--judge: photos need one of"),
+    "no judge": (["RUN"], "photos need one of"),
     "no such device": (["RUN", "--device", "abacus"], "--device abacus"),
     "unknown judge": (["RUN", "--judge", "oracle"], "'oracle'"),
     "no weights of the judge": (["RUN", "--judge", "espnet-camvid", "--judge-weights", "nowhere.safetensors"],
                                 "nowhere"),
-    "no such data": (["RUN", "--judge", "colors", "--data", "nowhere"], "nowhere"),
-    "a size that the levels do not divide": (["RUN", "--judge", "colors", "--image-size", "16", "30"],
+    "no such data": (["RUN", "--judge", "pspnet", "--data", "nowhere"], "nowhere"),
+    "a size that the levels do not divide": (["RUN", "--judge", "pspnet", "--image-size", "16", "30"],
                                              "multiples of 4"),
-    "no repeats": (["RUN", "--judge", "colors", "--repeats", "0"], "--repeats 0"),
-    "a negative temperature": (["RUN", "--judge", "colors", "--temperatures", "-1"], "--temperatures"),
-    "one run twice": (["RUN", "RUN", "--judge", "colors"], "rename a directory"),
-    "two directions": (["RUN", "OTHER", "--judge", "colors"], "evaluate them apart"),
+    "no repeats": (["RUN", "--judge", "pspnet", "--repeats", "0"], "--repeats 0"),
+    "a negative temperature": (["RUN", "--judge", "pspnet", "--temperatures", "-1"], "--temperature -1"),
+    "a sweep of other temperatures": (["RUN", "--judge", "pspnet", "--sweep", "--temperatures", "1"], "--sweep"),
+    "a picture at no temperature": (["RUN", "--judge", "pspnet", "--picture-temperature", "nan"], "nan"),
+    "photos judged by their colours": (["RUN", "--judge", "colors"], "--judge colors"),
+    "label maps judged as photos": (["OTHER", "--judge", "pspnet"], "--judge pspnet"),
+    "two sizes": (["RUN", "LARGER", "--judge", "pspnet"], "choose an --image-size"),
+    "one run twice": (["RUN", "RUN", "--judge", "pspnet"], "rename a directory"),
+    "two directions": (["RUN", "OTHER", "--judge", "pspnet"], "evaluate them apart"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_end_in_one_line_and_status_2(mistake, tmp_path, capsys):
+def test_mistakes_end_in_one_line_and_status_2(mistake, tmp_path, capsys, monkeypatch):
     arguments, message = MISTAKES[mistake]
+    if "pspnet" in arguments:
+        monkeypatch.setattr(evaluation, "load_judge", lambda *_: Brightness())
     of_name = {"RUN": lambda: make_run(tmp_path / "run"),
-               "OTHER": lambda: make_run(tmp_path / "other", direction="photo2label")}
+               "OTHER": lambda: make_run(tmp_path / "other", direction="photo2label"),
+               "LARGER": lambda: make_run(tmp_path / "larger", image_size=(32, 64))}
     arguments = [of_name[a]() if a in of_name else a for a in arguments]
     with pytest.raises(SystemExit) as stop:
         call(*arguments, "--generated", "4", "--out", tmp_path / "out")
@@ -264,7 +303,7 @@ def test_results_are_not_overwritten_unasked(tmp_path, brightness, capsys):
     (out / "results.json").write_text("mine")
     with pytest.raises(SystemExit):
         call(path, "--judge", "pspnet", "--generated", "4", "--out", out)
-    assert "already holds results" in capsys.readouterr().err
+    assert "is in use" in capsys.readouterr().err
     assert (out / "results.json").read_text() == "mine"
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit):

@@ -13,8 +13,10 @@ from condflows.conditioners import CouplingConditioner, GlobalConditioner
 from condflows.testing import perturb
 
 import models
+import train
 from models import MODELS
 from models.dual_glow import OfLatents
+from objectives import Adversarial
 
 FLOWS = [name for name in MODELS if name != "pix2pix"]
 PAIRED = ["full_glow", "dual_glow", "c_flow"]
@@ -132,6 +134,36 @@ def test_pix2pix_has_the_papers_sizes():
     judged[0, 0, 15, 15].backward()
     seen = pixels.grad.abs().sum(1)[0].nonzero()
     assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [70, 70]
+
+
+def test_pix2pix_losses_are_the_papers():
+    model = MODELS["pix2pix"](depth=5, width=4).eval()
+    x_a, x_b, fake = torch.rand(3, 2, 3, 32, 32)
+    real, made = (torch.sigmoid(model.discriminator(2 * torch.cat([x_a, x], 1) - 1)) for x in (x_b, fake))
+    expected = -(real.log().mean() + (1 - made).log().mean()) / 2
+    torch.testing.assert_close(model.discriminator_loss(x_a, x_b, fake), expected)
+    adversarial, l1 = model.generator_losses(x_a, x_b, fake)
+    torch.testing.assert_close(adversarial, -made.log().mean())
+    torch.testing.assert_close(l1, 2 * (fake - x_b).abs().mean())
+    assert model.l1_weight == 100
+
+
+def test_a_step_of_pix2pix_moves_each_net_by_its_own_loss():
+    config = train.parse(["--model", "pix2pix"])
+    model = MODELS["pix2pix"](depth=5, width=4)
+    objective = Adversarial(model, config, 10)
+    assert [o.defaults["betas"] for o in objective.optimizers] == [(0.5, 0.999)] * 2
+    assert [o.defaults["lr"] for o in objective.optimizers] == [2e-4] * 2
+    x_a, x_b = torch.rand(2, 2, 3, 32, 32)
+    fake = model.generate(x_a)
+    model.discriminator_loss(x_a, x_b, fake).backward()
+    assert all(p.grad is None for p in model.generator.parameters())
+    model.zero_grad()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    figures = objective.step(x_a, x_b)
+    assert figures["loss"] == pytest.approx(figures["adversarial"] + 100 * figures["l1"], rel=1e-5)
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_pix2pix_samples():

@@ -119,6 +119,23 @@ def test_presets_are_the_papers():
     assert train.parse(["--model", "pix2pix", "--learning-rate", "1e-3"]).learning_rate == 1e-3
 
 
+@pytest.mark.parametrize("preset", train.PRESETS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_preset_suits_every_model(name, preset):
+    config = train.parse(["--model", name, "--preset", preset])
+    training.model_arguments(config)
+    runs.check_temperature(config.temperature, name)
+
+
+def test_a_directory_in_use_is_left_alone(tmp_path, capsys):
+    (tmp_path / "precious.safetensors").write_text("mine")
+    with pytest.raises(SystemExit):
+        train.main([*TINY, "--out", str(tmp_path)])
+    assert "is in use" in capsys.readouterr().err
+    train.main([*TINY, "--epochs", "1", "--out", str(tmp_path), "--overwrite"])
+    assert (tmp_path / "precious.safetensors").read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_and_loads(name, tmp_path):
     """A few steps on the same pairs lower what validation looks at; the weights give it again."""
@@ -189,6 +206,8 @@ def test_runs_that_cannot_be_loaded_are_named(tmp_path):
         runs.load_model(tmp_path)
     with pytest.raises(ValueError, match="the model 'stylegan'"):
         runs.load_model(broken_run(tmp_path, {"model": "stylegan"}))
+    with pytest.raises(ValueError, match="the model 'glow' with context_width"):
+        runs.load_model(broken_run(tmp_path, {"model_arguments": {"context_width": 3}}))
     with pytest.raises(ValueError, match="found no weights: wait for"):
         runs.load_model(broken_run(tmp_path, keep=None))
     with pytest.raises(ValueError, match=r"best.safetensors, found model.safetensors"):
@@ -254,6 +273,7 @@ MISTAKES = {
     "size that the levels do not divide": (["--image-size", "16", "30"], "multiples of 4"),
     "no epochs": (["--epochs", "0"], "--epochs"),
     "no clipping by 0": (["--clip-norm", "0"], "positive number"),
+    "a temperature below 0": (["--temperature", "-1"], "--temperature -1"),
     "no batch": (["--batch-size", "0"], "--batch-size"),
     "no generated scenes": (["--generated", "0"], "length"),
     "boundaries for a model that cannot read them": (["--boundaries", "--model", "c_flow"], "--boundaries: c_flow"),
@@ -288,7 +308,7 @@ def test_a_run_is_not_overwritten_unasked(tmp_path, capsys):
     (out / "config.json").write_text("mine")
     with pytest.raises(SystemExit):
         train.main([*TINY, "--epochs", "1", "--out", str(out)])
-    assert "already holds a run" in capsys.readouterr().err
+    assert "is in use" in capsys.readouterr().err
     assert (out / "config.json").read_text() == "mine"
     train.main([*TINY, "--epochs", "1", "--out", str(out), "--overwrite"])
     assert (out / "model.safetensors").exists()
