@@ -117,8 +117,9 @@ def bits(run: Run, dataset: Dataset, draws: int, batch_size: int, seed: int) -> 
         values.append(bits_per_dim(log_prob, batch[pairs.target].shape[1:]).cpu())
     each = torch.cat(values).double()
     if not torch.isfinite(each).all():
-        raise ValueError(f"{run.path} gives {int((~torch.isfinite(each)).sum())} of {len(each)} pairs a likelihood that "
-                         "is not finite: try other --weights, or train longer")
+        bad = int((~torch.isfinite(each)).sum())
+        raise ValueError(f"{run.path} gives {bad} of {len(each)} pairs a likelihood that is not finite: try other "
+                         "--weights, or train longer")
     error = float(each.std() / math.sqrt(len(each))) if len(each) > 1 else None
     return {"mean": float(each.mean()), "standard_error": error, "draws": draws, "pairs": len(each)}
 

@@ -201,7 +201,7 @@ def test_official_checkpoints_give_the_same_logits(tmp_path):
     x = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
         assert torch.equal(judge.net(x), net(x))
-    assert (judge.base_size, judge.crop) == (2048, (713, 713))
+    assert (judge.size, judge.crop) == ((1024, 2048), (713, 713))
     assert judge.label_ids == tuple(label.id for label in labels.LABELS if 0 <= label.train_id < 19)
     assert judge.names[0] == "road"
     assert judge.names[18] == "bicycle"
@@ -225,7 +225,7 @@ def test_windows_are_the_official_ones():
 
 
 def test_a_photo_of_one_crop_is_judged_at_once():
-    judge = PSPNetJudge(random_net(**SMALL), base_size=None, crop=(33, 65))
+    judge = PSPNetJudge(random_net(**SMALL), size=None, crop=(33, 65))
     batch = photos(2, 33, 65)
     x = pspnet.normalize(batch)
     assert x.mean().abs() < 1
@@ -237,7 +237,7 @@ def test_a_photo_of_one_crop_is_judged_at_once():
 
 @pytest.mark.parametrize("size", [(33, 70), (60, 90), (20, 100), (100, 20), (9, 9)])
 def test_larger_and_smaller_photos_equal_a_naive_loop(size):
-    judge = PSPNetJudge(random_net(**SMALL).double(), base_size=None, crop=(33, 41))
+    judge = PSPNetJudge(random_net(**SMALL).double(), size=None, crop=(33, 41))
     x = torch.randn(3, *size, dtype=torch.float64)
     height, width = max(33, size[0]), max(41, size[1])
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
@@ -267,15 +267,15 @@ def test_larger_and_smaller_photos_equal_a_naive_loop(size):
     torch.testing.assert_close(probabilities.sum(0), torch.ones(size, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("size", "judged"), [((16, 32), (32, 64)), ((48, 16), (64, 21)), ((100, 100), (64, 64))])
-def test_photos_are_resized_to_the_base_size_and_back(size, judged):
+@pytest.mark.parametrize(("size", "judged"), [((16, 32), (32, 64)), ((48, 16), (64, 21)), ((100, 100), (32, 64))])
+def test_photos_are_resized_to_the_judges_size_and_back(size, judged):
     net = random_net(**SMALL)
     batch = photos(2, *size)
     x = F.interpolate(pspnet.normalize(batch), judged, mode="bilinear")
     with torch.no_grad():
-        inner = PSPNetJudge(net, base_size=None, crop=(65, 65)).probabilities(x)
+        inner = PSPNetJudge(net, size=None, crop=(65, 65)).probabilities(x)
     expected = F.interpolate(inner, size, mode="bilinear").argmax(1)
-    assert torch.equal(PSPNetJudge(net, base_size=64, crop=(65, 65))(batch), expected)
+    assert torch.equal(PSPNetJudge(net, size=judged, crop=(65, 65))(batch), expected)
 
 
 # Colours, and classes
@@ -532,7 +532,7 @@ def test_a_config_of_something_else_is_named(tmp_path):
     save_file(PSPNet(num_classes=2, **SMALL).state_dict(), weights)
     with refused(FileNotFoundError, config, "beside the weights"):
         load_judge("pspnet", tmp_path)
-    good = {"network": SMALL, "classes": {"road": 7, "sky": 23}, "base_size": 64, "crop": [9, 9]}
+    good = {"network": SMALL, "classes": {"road": 7, "sky": 23}, "size": [32, 64], "crop": [9, 9]}
     for bad in ("", "[]", json.dumps({"model": "full_glow"}), json.dumps(good | {"network": {"depth": 50}}),
                 json.dumps(good | {"crop": [32, 64]}), json.dumps(good | {"crop": 33}),
                 json.dumps(good | {"network": {"layers": [1]}}), json.dumps(good | {"network": {"width": -4}}),

@@ -22,15 +22,16 @@ class PSPNetJudge:
     Args:
         net: logits of normalized photos.
         classes: name and official label id of each output.
-        base_size: what the long side of a photo is resized to, or None for no resizing.
+        size: height and width that photos are resized to, or None for no resizing. It is that of the photos that the
+            network was trained on, whose shape photos for smaller models were squeezed out of.
         crop: height and width of the crops, multiples of 8 plus 1; a smaller photo is padded with the mean colour.
     """
 
-    def __init__(self, net: nn.Module, classes: Mapping[str, int] = CITYSCAPES, base_size: int | None = 2048,
-                 crop: Sequence[int] = (713, 713)):
+    def __init__(self, net: nn.Module, classes: Mapping[str, int] = CITYSCAPES,
+                 size: Sequence[int] | None = (1024, 2048), crop: Sequence[int] = (713, 713)):
         if len(crop) != 2 or any(side < 1 or side % 8 != 1 for side in crop):
             raise ValueError(f"crop: expected (height, width), multiples of 8 plus 1, got {tuple(crop)}")
-        self.net, self.base_size, self.crop = net.eval(), base_size, (crop[0], crop[1])
+        self.net, self.size, self.crop = net.eval(), None if size is None else (size[0], size[1]), (crop[0], crop[1])
         self.names, self.label_ids = tuple(classes), tuple(classes.values())
 
     @torch.no_grad()
@@ -38,9 +39,8 @@ class PSPNetJudge:
         check_photos(photos)
         height, width = photos.shape[-2:]
         x = normalize(photos.to(next(self.net.parameters()).device))
-        if self.base_size is not None:
-            scale = self.base_size / max(height, width)
-            x = F.interpolate(x, (max(1, round(scale * height)), max(1, round(scale * width))), mode="bilinear")
+        if self.size is not None:
+            x = F.interpolate(x, self.size, mode="bilinear")
         return F.interpolate(self.probabilities(x), (height, width), mode="bilinear").argmax(1).to(photos.device)
 
     def probabilities(self, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def load(weights: Path | None, device: str | torch.device = "cpu") -> PSPNetJudg
         config = json.loads(path.read_text())
         classes = dict(config["classes"])
         net = PSPNet(num_classes=len(classes), **config["network"])
-        judge = PSPNetJudge(net, classes, config["base_size"], config["crop"])
+        judge = PSPNetJudge(net, classes, config["size"], config["crop"])
     except (ValueError, LookupError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected the config.json of a train_classifier.py run in {path}, got "
                          f"{type(error).__name__}: {error}; pass the directory of such a run") from error

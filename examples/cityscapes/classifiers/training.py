@@ -53,10 +53,10 @@ def train(config: "Config") -> Path:
     network: Any = {"layers": config.layers, "width": config.width}
     net: Any = PSPNet(num_classes=len(classes), **network)
     net = net.to(device, memory_format=torch.channels_last)
-    base_size = config.base_size or max(config.image_size)
-    zoom = base_size / max(config.image_size)
-    crop = tuple(min(713, 8 * math.ceil((round(zoom * side) - 1) / 8) + 1) for side in config.image_size)
-    judge = PSPNetJudge(net, classes, base_size, crop)
+    zoom = (config.base_size or max(config.image_size)) / max(config.image_size)
+    size = tuple(max(1, round(zoom * side)) for side in config.image_size)
+    crop = tuple(min(713, 8 * math.ceil((side - 1) / 8) + 1) for side in size)
+    judge = PSPNetJudge(net, classes, size, crop)
 
     optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=1e-4)
     steps = config.epochs * len(train_loader)
@@ -89,7 +89,7 @@ def train(config: "Config") -> Path:
     result = {name: value for name, value in found.compute().items() if name in SCORES}
     runs.save_weights(net, config.out / "model.safetensors")
     runs.write_json(config.out / "config.json", {
-        "network": network, "classes": classes, "base_size": base_size, "crop": crop, "validation": result,
+        "network": network, "classes": classes, "size": size, "crop": crop, "validation": result,
         "options": dataclasses.asdict(config), "versions": runs.versions(),
     })
     print(f"validation: {', '.join(f'{SCORES[name]} {value:.1f} %' for name, value in result.items())}\n"
