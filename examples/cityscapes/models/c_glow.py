@@ -4,6 +4,9 @@
     1x1            reads the label map
     coupling       reads the label map
     priors         read nothing
+
+The authors' nets of actnorm and 1x1 have one more hidden layer, and their couplings learn to shrink the label map,
+where these average it to each level.
 """
 
 from collections.abc import Sequence

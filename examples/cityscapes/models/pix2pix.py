@@ -66,7 +66,10 @@ class Pix2Pix(nn.Module):
 
     def sample(self, num_samples: int, context: Tensor, temperature: float = 1.0,
                generator: torch.Generator | None = None) -> Tensor:
-        """Photos ``(context_size, num_samples, channels, height, width)``; what differs among them is the dropout."""
+        """Photos ``(context_size, num_samples, channels, height, width)``; what differs among them is the dropout.
+
+        In evaluation, batch normalization uses its running averages; the authors' script uses those of the test image.
+        """
         if temperature != 1:
             raise ValueError(f"pix2pix has no temperature, got {temperature}; leave it at 1")
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else None))
