@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -21,6 +21,7 @@ import condflows
 from models import MODELS
 from models.full_glow import full_glow
 from pairs import Pairs
+from weights import load_exactly, read_state
 
 FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"}
 """What a validation looks at, by objective."""
@@ -104,17 +105,8 @@ def load_model(run: Path, weights: str = "model.safetensors") -> Any:
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in run.glob("*.safetensors"))) or "no weights"
         raise ValueError(f"expected {path}, found {found}: wait for the run's first validation")
-    try:
-        state = load_file(path)
-    except Exception as error:  # damaged files raise many kinds
-        raise ValueError(f"expected weights in {path}, got {error}: copy the file again") from error
-    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    came = {key: tuple(value.shape) for key, value in state.items()}
-    if different := sorted(key for key in own.keys() | came.keys() if own.get(key) != came.get(key)):
-        raise ValueError(f"{path}: expected the weights of {config['model']} as in config.json, but {different[0]} "
-                         f"should be {own.get(different[0], 'absent')} and is {came.get(different[0], 'absent')} "
-                         f"({len(different)} differ in all): the file belongs to another model")
-    model.load_state_dict(state)
+    load_exactly(model, read_state(path), path, f"the file belongs to another model than the {config['model']} of "
+                 "config.json")
     return model.eval()
 
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from classifiers.inputs import check_photos, load_exactly, read_state
+from classifiers.inputs import check_photos
+from weights import load_exactly, read_state
 
 # Name and official label id of outputs 0..10; the twelfth is void and never predicted.
 CLASSES = {"sky": 23, "building": 11, "pole": 17, "road": 7, "sidewalk": 8, "vegetation": 21, "traffic sign": 20,

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from classifiers.inputs import check_photos, load_exactly, read_state
+from classifiers.inputs import check_photos
 from labels import LABELS
+from weights import load_exactly, read_state
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
 CITYSCAPES = {label.name: label.id for label in LABELS if 0 <= label.train_id < 19}
