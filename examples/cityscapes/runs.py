@@ -197,5 +197,8 @@ def grid(columns: Sequence[Tensor], padding: int = 2, least: int = 96) -> Tensor
 
 
 def save_picture(picture: Tensor, path: Path) -> None:
-    """Write ``(3, height, width)`` uint8 as PNG."""
-    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path)
+    """Write uint8 ``(3, height, width)`` or ``(height, width)`` as PNG so that a reader sees the whole file or none."""
+    partial = path.with_suffix(".partial")
+    pixels = picture.permute(1, 2, 0) if picture.ndim == 3 else picture
+    Image.fromarray(pixels.contiguous().numpy()).save(partial, "PNG")
+    os.replace(partial, path)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
@@ -69,16 +67,9 @@ def draw(run: Run, item: Item, number: int, temperature: float, seed: int) -> Te
     return to_bytes(image, f"sample {number} of {item['name']} at temperature {temperature:g}").cpu()
 
 
-def save(image: Tensor, path: Path) -> None:
-    """Write ``(3, H, W)`` or ``(H, W)`` as PNG so that a reader sees the whole file or none."""
-    partial = path.with_suffix(".partial")
-    Image.fromarray((image.permute(1, 2, 0) if image.ndim == 3 else image).contiguous().numpy()).save(partial, "PNG")
-    os.replace(partial, path)
-
-
 def save_grid(rows: Sequence[Sequence[Tensor]], path: Path) -> None:
     """Write rows of uint8 images as one picture."""
-    save(runs.grid([torch.stack(column) / 255 for column in zip(*rows, strict=True)]), path)
+    runs.save_picture(runs.grid([torch.stack(column) / 255 for column in zip(*rows, strict=True)]), path)
 
 
 def sample(config: "Config") -> None:
@@ -138,7 +129,7 @@ def pictures(run: Run, items: Sequence[Item], config: "Config", temperatures: Ma
     out.mkdir(parents=True, exist_ok=True)
     pairs = run.pairs()
     for item in items:
-        save(item[pairs.source], out / f"{item['name']}_condition.png")
+        runs.save_picture(item[pairs.source], out / f"{item['name']}_condition.png")
     rows = []
     for item in tqdm(items, desc="scenes", dynamic_ncols=True):
         row = [item[key] for key in (pairs.source, pairs.target) if key in item]
@@ -146,7 +137,7 @@ def pictures(run: Run, items: Sequence[Item], config: "Config", temperatures: Ma
             stem = item["name"] + (f"_temperature_{name}" if len(temperatures) > 1 else "")
             for number in range(config.samples):
                 row.append(draw(run, item, number, temperature, config.seed))
-                save(row[-1], out / f"{stem}_sample_{number}.png")
+                runs.save_picture(row[-1], out / f"{stem}_sample_{number}.png")
         rows.append(row)
     save_grid(rows, out / "grid.png")
     print(f"{len(items)} scenes, {config.samples} samples of each at temperature {', '.join(temperatures)}: "
@@ -188,10 +179,12 @@ def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: "Config",
         item = dataset[scenes[name]] if missing else {}
         for i in missing:
             image = draw(run, item, i, temperature, config.seed)
-            save(item["label"], maps / f"{stems[i]}_gtFine_labelIds.png")
+            runs.save_picture(item["label"], maps / f"{stems[i]}_gtFine_labelIds.png")
             if with_instances and "instances" in item:
-                save(item["instances"].to(torch.uint16), maps / f"{stems[i]}_gtFine_instanceIds.png")
-            save(image, photos / f"{stems[i]}_leftImg8bit.png")  # last: a pair is complete if its photo is there
+                instances = item["instances"].to(torch.uint16)
+                runs.save_picture(instances, maps / f"{stems[i]}_gtFine_instanceIds.png")
+            # Last: a pair is complete if its photo is there.
+            runs.save_picture(image, photos / f"{stems[i]}_leftImg8bit.png")
         written, there = written + len(missing), there + config.samples - len(missing)
     print(f"{root}: {written} pairs written, {there} were there (shard {config.shard} of {config.num_shards})")
 

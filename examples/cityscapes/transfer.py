@@ -63,7 +63,7 @@ def transfer(config: Config) -> None:
     """z = f(photo given its label map), result = f^-1(z given the other label map)."""
     import runs
     from pairs import to_bytes
-    from sampling import open_run, save, save_grid, tensors
+    from sampling import open_run, save_grid, tensors
 
     run, size = open_run(config)
     if run.name in REFUSED:
@@ -85,7 +85,7 @@ def transfer(config: Config) -> None:
         if "photo" in structure:
             images[f"{structure['name']}_real"] = structure["photo"]
         for stem, image in images.items():
-            save(image, config.out / f"{stem}.png")
+            runs.save_picture(image, config.out / f"{stem}.png")
         rows.append(list(images.values()))
         print(f"{name}: on its own label map the content is the photo again, to {error:.1e} (images are in 0 to 1)")
     save_grid(rows, config.out / "grid.png")

@@ -264,7 +264,7 @@ def test_shards_are_the_whole_set(run, root, augmented, tmp_path, capsys):
 
 
 def test_a_killed_run_is_continued(run, root, augmented, tmp_path, monkeypatch, capsys):
-    out, original, calls = tmp_path / "set", sys.modules["sampling"].save, []
+    out, original, calls = tmp_path / "set", runs.save_picture, []
 
     def killed(image, path):
         calls.append(path)
@@ -273,7 +273,7 @@ def test_a_killed_run_is_continued(run, root, augmented, tmp_path, monkeypatch, 
         original(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sampling.save", killed)
+        patch.setattr(runs, "save_picture", killed)
         with pytest.raises(SystemExit) as stop:
             augment(run, root, out)
     assert stop.value.code == 130
