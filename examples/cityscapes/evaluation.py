@@ -22,6 +22,7 @@ from data import open_dataset
 from judging import bits, judge_samples, references
 from objectives import Adversarial, Likelihood
 from pairs import to_bytes
+from train import Config as Options
 
 if TYPE_CHECKING:
     from evaluate import Config
@@ -63,7 +64,7 @@ def evaluate(config: "Config") -> dict[str, Any]:
     results["references"] = kept.get("scores", lambda: references(
         dataset, train_set, judge, direction, config.batch_size))
     for key, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):
-        weights = digest(run.path / runs.WEIGHTS[config.weights])
+        weights = digest(run.weights)
         kept = Kept(config.out / f"{key}.json", settings | {"weights": weights}, config.keep, config.overwrite)
         results["runs"][key] = measure(run, dataset, judge, config, kept)
 
@@ -143,13 +144,14 @@ def training_cost(run: runs.Run, item: dict[str, Any]) -> dict[str, float] | Non
     epochs = [row for row in run.metrics() if row["split"] == "train"]
     if not epochs:
         return None
-    per_epoch = int(epochs[0]["step"]) * run.config["batch_size"]
-    seconds = sum(per_epoch / float(row["images_per_second"]) for row in epochs)
-    objective = (Likelihood if run.is_flow else Adversarial)(
-        copy.deepcopy(run.model).train(), Namespace(**run.config), 1)  # type: ignore[arg-type]
+    size, ends = run.config["batch_size"], [0, *(int(row["step"]) for row in epochs)]
+    seconds = sum(size * (end - begin) / float(row["images_per_second"])
+                  for begin, end, row in zip(ends, ends[1:], epochs, strict=False) if row["images_per_second"])
+    options = Namespace(**dataclasses.asdict(Options()) | run.config)  # runs of older versions have fewer
+    objective = (Likelihood if run.is_flow else Adversarial)(copy.deepcopy(run.model).train(), options)  # type: ignore
     with FlopCounterMode(display=False) as counter:
-        objective.step(*run.pairs()(default_collate([item])))
-    return {"images": per_epoch * len(epochs), "hours": seconds / 3600,
+        objective.update([run.pairs()(default_collate([item]))])
+    return {"images": size * ends[-1], "hours": seconds / 3600,
             "gflop_per_image": counter.get_total_flops() / 1e9}
 
 

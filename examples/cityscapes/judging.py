@@ -112,7 +112,7 @@ def bits(run: Run, dataset: Dataset, draws: int, batch_size: int, seed: int) -> 
     pairs, values = run.pairs(seed), []
     for batch in DataLoader(dataset, batch_size):
         context = pairs.context(batch)
-        log_probs = torch.stack([run.model.log_prob(pairs.modelled(batch), context) for _ in range(draws)])
+        log_probs = torch.stack([run.model.log_prob(pairs.modelled(batch, i), context) for i in range(draws)])
         log_prob = log_probs.logsumexp(0) - math.log(draws)
         values.append(bits_per_dim(log_prob, batch[pairs.target].shape[1:]).cpu())
     each = torch.cat(values).double()

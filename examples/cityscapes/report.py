@@ -149,7 +149,8 @@ def plot_curves(runs: Mapping[str, Sequence[dict[str, str]]], path: Path) -> Non
                 place.plot(*zip(*points, strict=True), label=name, marker="o", markersize=3)
     axes[0].set(title="training", xlabel="epoch", ylabel="conditional bits per dimension")
     axes[1].set(title="validation", xlabel="epoch")
-    axes[0].legend(fontsize=7)
+    if axes[0].lines:
+        axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
 
 

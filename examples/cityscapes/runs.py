@@ -5,22 +5,25 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from packaging.version import InvalidVersion, Version
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
 import condflows
 
+import checkpoints
+import files
+import processes
 from models import MODELS
-from models.full_glow import full_glow
-from pairs import Pairs
+from pairs import DIRECTIONS, Pairs
 from weights import load_exactly, read_state
 
 FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"}
@@ -29,9 +32,14 @@ WEIGHTS = {"best": "best.safetensors", "last": "model.safetensors"}
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name; if None a GPU if there is one, else the CPU."""
+    """The device of that name; if None a GPU if there is one, else the CPU; cuda is each process's own GPU."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device == torch.device("cuda") and processes.world() > 1:
+            device = torch.device("cuda", processes.local_rank())
+            if device.index >= torch.cuda.device_count():
+                raise ValueError(f"no GPU for process {processes.rank()}, number {device.index} of a machine with "
+                                 f"{torch.cuda.device_count()} GPUs: start one for each GPU, or name a --device")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
         raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
@@ -56,9 +64,15 @@ def create(out: Path, config: dict[str, Any]) -> None:
     """Make the directory of a run, without what an earlier run left there, and write its configuration."""
     (out / "samples").mkdir(parents=True, exist_ok=True)
     left = [out / name for name in ("metrics.csv", *WEIGHTS.values())]
-    for file in (*left, *out.glob("events.out.tfevents.*"), *out.glob("samples/epoch_*.png")):
+    patterns = "events.out.tfevents.*", "samples/epoch_*.png", f"checkpoints/{checkpoints.PATTERN}"
+    for file in (*left, *(file for pattern in patterns for file in out.glob(pattern))):
         file.unlink(missing_ok=True)
     write_json(out / "config.json", config | {"versions": versions()})
+
+
+def update(out: Path, config: dict[str, Any]) -> None:
+    """Write the configuration that a run goes on with."""
+    write_json(out / "config.json", read_config(out) | config)
 
 
 def versions() -> dict[str, str]:
@@ -67,47 +81,111 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part of it."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    os.replace(partial, path)
+    with files.written(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, default=str) + "\n")
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the weights so that a reader sees the old file or the new one, never a part of it."""
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
-    os.replace(partial, path)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with files.written(path) as partial:
+        partial.write_bytes(save(state))  # save_file makes a file that its owner alone can read
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The configuration of a run directory."""
+    """The configuration of a run directory or of an exported model.
+
+    Raises:
+        ValueError: there is none, it is damaged or of something else, or a newer condflows wrote it.
+    """
+    path = run / "config.json"
     try:
-        config = json.loads((run / "config.json").read_text())
-        missing = {"model", "model_arguments", "image_size"} - config.keys()
-        unknown = missing or set(config["model_arguments"]) - set(
-            inspect.signature(MODELS.get(config["model"], full_glow)).parameters)
-    except (OSError, ValueError, AttributeError) as error:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
         raise ValueError(f"expected a run of train.py in {run}, with a readable config.json, got {error}: give the "
                          "directory that train.py named") from error
-    if missing or config["model"] not in MODELS or unknown:
-        reason = f"no {', '.join(sorted(missing))}" if missing else f"the model {config['model']!r}" + (
-            f" with {', '.join(sorted(unknown))}" if unknown else "")
-        raise ValueError(f"{run}/config.json: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
-                         "give a run of train.py")
+    check_config(config, path)
     return config
+
+
+def check_config(config: Any, where: object) -> None:
+    """Refuse what is no configuration of a model that this condflows has; ``where`` is what the message calls it."""
+    writer = other_version(config)
+    if writer is not None and writer > Version(condflows.__version__):
+        raise ValueError(f"{where}: {_install(writer)}")
+    kinds = {"model": str, "model_arguments": dict, "image_size": list}
+    wrong = [key for key, kind in kinds.items() if not (isinstance(config, dict) and isinstance(config.get(key), kind))]
+    if wrong:
+        reason = f"no {', '.join(wrong)}"
+    elif config["model"] not in MODELS:
+        reason = f"the model {config['model']!r}"
+    elif unknown := config["model_arguments"].keys() - inspect.signature(MODELS[config["model"]]).parameters.keys():
+        reason = f"the model {config['model']!r} with {', '.join(sorted(unknown))}"
+    elif len(config["image_size"]) != 2 or not all(isinstance(side, int) for side in config["image_size"]):
+        reason = f"the image size {config['image_size']}"
+    elif config.get("direction", "label2photo") not in list(DIRECTIONS):
+        reason = f"the direction {config['direction']!r}"
+    else:
+        return
+    raise ValueError(f"{where}: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
+                     f"{_install(writer) if writer is not None else 'give a run of train.py'}")
+
+
+def other_version(config: Any) -> Version | None:
+    """The version of condflows that wrote a configuration, where it says so and is not this one."""
+    try:
+        writer = Version(config["versions"]["condflows"])
+    except (LookupError, TypeError, InvalidVersion):
+        return None
+    return None if writer == Version(condflows.__version__) else writer
+
+
+def _install(writer: Version) -> str:
+    return f"condflows {writer} wrote it, and this is {condflows.__version__}: pip install condflows=={writer}"
+
+
+def build_model(config: Mapping[str, Any], where: object) -> Any:
+    """The model of a configuration, with the weights of a start."""
+    try:
+        return MODELS[config["model"]](**config["model_arguments"])
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        writer = other_version(config)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{where}: {config['model']} cannot be built with {config['model_arguments']}, {reason}: "
+                         f"{_install(writer) if writer is not None else 'give a run of train.py'}") from error
+
+
+def load_weights(model: nn.Module, path: Path, config: Mapping[str, Any]) -> None:
+    """Load weights into the model that the configuration is of.
+
+    Raises:
+        ValueError: they are not there, damaged, or of another model; where another condflows wrote them, its version.
+    """
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in path.parent.glob("*.safetensors"))) or "no weights"
+        raise ValueError(f"expected {path}, found {found}: wait for the run's first validation; other formats are "
+                         "not read")
+    writer = other_version(config)
+    load_exactly(model, read_state(path), path, _install(writer) if writer is not None else
+                 f"the file belongs to another model than the {config['model']} of config.json")
 
 
 def load_model(run: Path, weights: str = "model.safetensors") -> Any:
     """The trained model of a run directory, ready to sample from."""
     config = read_config(run)
-    model = MODELS[config["model"]](**config["model_arguments"])
-    path = run / weights
-    if not path.is_file():
-        found = ", ".join(sorted(p.name for p in run.glob("*.safetensors"))) or "no weights"
-        raise ValueError(f"expected {path}, found {found}: wait for the run's first validation")
-    load_exactly(model, read_state(path), path, f"the file belongs to another model than the {config['model']} of "
-                 "config.json")
+    model = build_model(config, run / "config.json")
+    load_weights(model, run / weights, config)
     return model.eval()
+
+
+def has_training(directory: Path) -> bool:
+    """Whether a training left its files there; an exported model is a configuration and weights alone."""
+    return any((directory / name).exists() for name in (WEIGHTS["best"], "metrics.csv", "checkpoints"))
+
+
+def weights_file(run: Path, weights: str = "best") -> Path:
+    """The best or the last weights of a run; of an exported model, its only ones."""
+    return run / WEIGHTS[weights if has_training(run) else "last"]
 
 
 class Run:
@@ -115,7 +193,8 @@ class Run:
 
     def __init__(self, path: Path, weights: str = "best", device: str | torch.device = "cpu"):
         self.path, self.config, self.device = path, read_config(path), torch.device(device)
-        self.model = load_model(path, WEIGHTS[weights]).to(self.device)
+        self.weights = weights_file(path, weights)
+        self.model = load_model(path, self.weights.name).to(self.device)
         self.name: str = self.config["model"]
         self.image_size: tuple[int, int] = tuple(self.config["image_size"])
         self.is_flow = self.name != "pix2pix"
@@ -141,24 +220,59 @@ class Run:
 
 
 class Logger:
-    """The curves of a run, in ``metrics.csv`` and for TensorBoard."""
+    """The curves of a run, in ``metrics.csv`` and for TensorBoard; or their continuation.
+
+    Args:
+        out: directory of the run.
+        step: after which step the run goes on; what was logged later is dropped.
+        length: of ``metrics.csv`` at that step, in bytes; None begins anew.
+    """
 
     columns: Sequence[str] = ("step", "epoch", "split", "loss", *FIGURES, "source_bits_per_dim", "adversarial",
                               "discriminator", "gradient_norm", "learning_rate", "images_per_second")
 
-    def __init__(self, out: Path):
-        self.tensorboard = SummaryWriter(str(out))
-        self.file = (out / "metrics.csv").open("w", newline="", buffering=1)
+    def __init__(self, out: Path, step: int = 0, length: int | None = None):
+        self.path = out / "metrics.csv"
+        if length is not None and self.path.exists():
+            os.truncate(self.path, min(length, self.path.stat().st_size))
+        self.file = self.path.open("w" if length is None else "a", newline="", buffering=1)
         self.csv = csv.DictWriter(self.file, self.columns)
-        self.csv.writeheader()
+        if not self.path.stat().st_size:
+            self.csv.writeheader()
+        # TensorBoard drops what an earlier process logged from this step on, the step itself included.
+        self.tensorboard = SummaryWriter(str(out), purge_step=None if length is None else step)
+        for row in self.rows() if length is not None else ():
+            if row["step"] == str(step):
+                self._plot(row["split"], step, {name: float(row[name]) for name in self.columns[3:] if row[name]})
 
     def write(self, split: str, step: int, epoch: int, **values: float) -> None:
         self.csv.writerow({"step": step, "epoch": epoch, "split": split} | {k: f"{v:.6g}" for k, v in values.items()})
+        self._plot(split, step, values)
+
+    def _plot(self, split: str, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self.tensorboard.add_scalar(f"{name}/{split}", value, step)
 
     def picture(self, image: Tensor, step: int) -> None:
         self.tensorboard.add_image("samples", image, step)
+
+    def rows(self) -> list[dict[str, str]]:
+        """What was written, as text."""
+        with self.path.open() as file:
+            return list(csv.DictReader(file))
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """The figures of an epoch, means over its steps."""
+        steps = [row for row in self.rows() if row["split"] == "step" and row["epoch"] == str(epoch)]
+        names = [name for name in self.columns[3:] if steps and steps[0][name] and name != "learning_rate"]
+        return {name: sum(float(row[name]) for row in steps) / len(steps) for name in names}
+
+    def length(self) -> int:
+        """The length of ``metrics.csv`` in bytes, all of which are on the disk then."""
+        self.tensorboard.flush()
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return os.fstat(self.file.fileno()).st_size
 
     def close(self) -> None:
         self.tensorboard.close()
@@ -198,7 +312,6 @@ def grid(columns: Sequence[Tensor], padding: int = 2, least: int = 96) -> Tensor
 
 def save_picture(picture: Tensor, path: Path) -> None:
     """Write uint8 ``(3, height, width)`` or ``(height, width)`` as PNG so that a reader sees the whole file or none."""
-    partial = path.with_suffix(".partial")
     pixels = picture.permute(1, 2, 0) if picture.ndim == 3 else picture
-    Image.fromarray(pixels.contiguous().numpy()).save(partial, "PNG")
-    os.replace(partial, path)
+    with files.written(path) as partial:
+        Image.fromarray(pixels.contiguous().numpy()).save(partial, "PNG")

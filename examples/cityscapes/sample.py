@@ -5,10 +5,13 @@
     python examples/cityscapes/sample.py RUN --label-maps painted.png --out DIR           any label map
     python examples/cityscapes/sample.py RUN --data ROOT --temperature 0 0.5 0.8 1 --out DIR
     python examples/cityscapes/sample.py RUN --data ROOT --split train --samples 2 --augment DIR
+    torchrun --nproc_per_node 2 examples/cityscapes/sample.py RUN --data ROOT --split train --samples 2 --augment DIR
 
 DIR gets every sample at full resolution, and grid.png: a row for each scene, with what was given, the real image
-where there is one, and the samples. --augment makes a data set in the Cityscapes layout; stopped, the same command
-continues it. The same --seed gives the same bytes, whichever other scenes, samples or shards are made.
+where there is one, and the samples. --augment makes a data set in the Cityscapes layout, in one process or several,
+each on a GPU of its own where there are GPUs; stopped, the same command continues it, with any number of processes.
+The same --seed gives the same bytes, whichever other scenes, samples or shards are made; on a CPU OMP_NUM_THREADS has
+to be the same too, which is 1 where torchrun starts several processes.
 """
 
 import sys
@@ -55,11 +58,12 @@ class Config:
     weights: Literal["best", "last"] = "best"
     """Those of the best validation or the last ones."""
     device: str | None = None
-    """For example cuda:0; a GPU if there is one, else the CPU."""
+    """For example cuda:0; a GPU if there is one, else the CPU. For several processes cuda is the own GPU of each."""
     overwrite: bool = False
     """Write pictures into a directory that is not empty, and replace files of the same names."""
     shard: int = 0
-    """Which part of --augment to make, from 0 to --num-shards - 1: every num-shards-th scene from this one on."""
+    """Which part of --augment to make, from 0 to --num-shards - 1: every num-shards-th scene from this one on. The
+    processes of torchrun share the parts out among themselves."""
     num_shards: int = 1
     """Parts of --augment, which may be made at once and into one directory."""
 

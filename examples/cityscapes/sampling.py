@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import secrets
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+import processes
 import runs
 from data import Item, open_dataset, read_label_map, read_photo
 from pairs import to_bytes
@@ -26,6 +29,8 @@ SCENES = 4
 """Scenes of a grid where nothing is said of them."""
 MOST_SAMPLES = 1000
 """Of a scene in a data set: three digits of its name number them."""
+PARTIAL = ".partial-"
+"""Between the name of a file and that of its writer, until the file is whole."""
 
 
 def open_run(config: "Config | transfer.Config") -> tuple[Run, tuple[int, int]]:
@@ -76,18 +81,27 @@ def sample(config: "Config") -> None:
     """Do what the command line of sample.py says."""
     if (config.out is None) == (config.augment is None):
         raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
+    shard, count = config.shard, config.num_shards
+    if processes.world() > 1:
+        if config.augment is None:
+            raise ValueError(f"--out: {processes.world()} processes were started, but pictures are made by one; start "
+                             "it without torchrun")
+        if (shard, count) != (0, 1):
+            raise ValueError(f"--shard and --num-shards: {processes.world()} processes were started, and they are the "
+                             "shards; leave them out")
+        shard, count = processes.rank(), processes.world()
     run, size = open_run(config)
     temperatures = {f"{t:g}": t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
     for temperature in temperatures.values():
         runs.check_temperature(temperature, run.name)
-    if config.augment is None and (config.shard, config.num_shards) != (0, 1):
+    if config.augment is None and (shard, count) != (0, 1):
         raise ValueError("--shard and --num-shards are parts of --augment; leave them out")
     if config.samples < 1:
         raise ValueError(f"--samples {config.samples}: at least 1 is needed")
     if config.augment is not None:
         check_augment(run, config, temperatures)
         (temperature,) = temperatures.values()
-        augment(run, *choose(run, config, size), config, temperature, config.augment)
+        augment(run, *choose(run, config, size), config, temperature, config.augment, shard, count)
     elif config.out is not None:
         dataset, scenes = choose(run, config, size)
         pictures(run, [dataset[i] for i in scenes.values()], config, temperatures, config.out)
@@ -161,37 +175,67 @@ def check_augment(run: Run, config: "Config", temperatures: Mapping[str, float])
 
 
 def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: "Config", temperature: float,
-            root: Path) -> None:
+            root: Path, shard: int, count: int) -> None:
     """Write the shard's part of a data set in the Cityscapes layout, as far as it is not there."""
-    claim(root, f"augment-{config.shard}-of-{config.num_shards}.json", settings(run, config, temperature))
+    claim(root, settings(run, config, temperature))
     # A data set has instances for all of its label maps or for none.
     with_instances = not isinstance(dataset, list) or all("instances" in item for item in dataset)
     written = there = 0
-    for name in tqdm(list(scenes)[config.shard::config.num_shards], desc="scenes", dynamic_ncols=True):
+    names = tqdm(list(scenes)[shard::count], desc=f"scenes of shard {shard} of {count}" if count > 1 else "scenes",
+                 dynamic_ncols=True, disable=processes.rank() > 0)
+    for name in names:
         photos, maps = (root / kind / config.split / name.split("_")[0] for kind in ("leftImg8bit", "gtFine"))
         for folder in (photos, maps):
             folder.mkdir(parents=True, exist_ok=True)
-        # The official tools look for files by the beginning of their names: so that no frame begins with another's,
-        # all have the same length, and a first digit that no real one has.
-        head, underscore, frame = name.rpartition("_")
-        stems = [f"{head}{underscore}9{number:03d}{frame}" for number in range(config.samples)]
-        missing = [i for i, stem in enumerate(stems) if not (photos / f"{stem}_leftImg8bit.png").exists()]
-        item = dataset[scenes[name]] if missing else {}
-        for i in missing:
-            image = draw(run, item, i, temperature, config.seed)
-            runs.save_picture(item["label"], maps / f"{stems[i]}_gtFine_labelIds.png")
+        item: Item = {}
+        for number in range(config.samples):
+            # The official tools look for files by the beginning of their names: so that no frame begins with
+            # another's, all have the same length, and a first digit that no real one has.
+            head, underscore, frame = name.rpartition("_")
+            stem = f"{head}{underscore}9{number:03d}{frame}"
+            photo = photos / f"{stem}_leftImg8bit.png"
+            if photo.exists():
+                there += 1
+                continue
+            item = item or dataset[scenes[name]]
+            image = draw(run, item, number, temperature, config.seed)
+            save_once(item["label"], maps / f"{stem}_gtFine_labelIds.png")
             if with_instances and "instances" in item:
-                instances = item["instances"].to(torch.uint16)
-                runs.save_picture(instances, maps / f"{stems[i]}_gtFine_instanceIds.png")
-            # Last: a pair is complete if its photo is there.
-            runs.save_picture(image, photos / f"{stems[i]}_leftImg8bit.png")
-        written, there = written + len(missing), there + config.samples - len(missing)
-    print(f"{root}: {written} pairs written, {there} were there (shard {config.shard} of {config.num_shards})")
+                save_once(item["instances"].to(torch.uint16), maps / f"{stem}_gtFine_instanceIds.png")
+            save_once(image, photo)  # last: a pair is complete if its photo is there
+            written += 1
+    tidy(root, config.split)
+    print(f"{root}: {written} pairs written, {there} were there (shard {shard} of {count})")
+
+
+def save_once(picture: Tensor, path: Path) -> None:
+    """Write a picture that is not there; others may do the same at the same moment, with the same bytes.
+
+    They do where a job begins again while a process of the old one still lives. Therefore the name is its own until
+    the picture is whole: nobody writes into the file of another, or puts it in place half-written.
+    """
+    if path.exists():
+        return
+    own = _own_name(path)
+    try:
+        runs.save_picture(picture, own)
+        os.replace(own, path)
+    except FileNotFoundError:
+        if not path.exists():  # else another was first, and has tidied up
+            raise
+
+
+def tidy(root: Path, split: str) -> None:
+    """Remove what killed processes left of files that are there by now."""
+    for pattern in ("augment.json", f"*/{split}/*/*.png"):
+        for left in root.glob(f"{pattern}{PARTIAL}*"):
+            if left.with_name(left.name.rpartition(PARTIAL)[0]).exists():
+                left.unlink(missing_ok=True)
 
 
 def settings(run: Run, config: "Config", temperature: float) -> dict[str, Any]:
     """All that the bytes of a synthetic data set depend on."""
-    weights = run.path / runs.WEIGHTS[config.weights]
+    weights = run.weights
     return json.loads(json.dumps({
         "run": run.path, "weights": config.weights, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
@@ -200,22 +244,36 @@ def settings(run: Run, config: "Config", temperature: float) -> dict[str, Any]:
     }, default=str))
 
 
-def claim(root: Path, name: str, own: dict[str, Any]) -> None:
-    """Record the settings of a shard in a directory that is new or was filled with the same settings."""
-    if root.exists() and any(root.iterdir()) and not any(root.glob("augment-*")):
-        raise ValueError(f"--augment {root} is in use for something else: give another directory")
-    for file in sorted(root.glob("augment-*.json")):
+def claim(root: Path, own: dict[str, Any]) -> None:
+    """Record the settings in a directory that is new, or see that it was filled with the same; the first one wins."""
+    file = root / "augment.json"
+    # In this order: the settings are older than all else, so who sees something else sees them afterwards.
+    used = root.exists() and any(not path.name.startswith(file.name) for path in root.iterdir())
+    if not file.exists():
+        if used:
+            raise ValueError(f"--augment {root} is in use for something else: give another directory")
+        root.mkdir(parents=True, exist_ok=True)
+        partial = _own_name(file)
+        runs.write_json(partial, own)
         try:
-            other = json.loads(file.read_text())
-            different = [key for key in own if other.get(key) != own[key]]
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{file} is damaged ({error}): remove {root} to begin anew") from error
-        if different:
-            was, now = (", ".join(f"{key} {of.get(key)}" for key in different) for of in (other, own))
-            raise ValueError(f"{file}: made with {was}, asked for now: {now}; continue with the same settings or give "
-                             "another --augment")
-    root.mkdir(parents=True, exist_ok=True)
-    runs.write_json(root / name, own)
+            os.link(partial, file)  # unlike a renaming it replaces nothing
+        except OSError:
+            if not file.exists():  # a file system without links
+                os.replace(partial, file)
+        partial.unlink(missing_ok=True)
+    try:
+        other = json.loads(file.read_text())
+        different = [key for key in own if other.get(key) != own[key]]
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): remove {root} to begin anew") from error
+    if different:
+        was, now = (", ".join(f"{key} {of.get(key)}" for key in different) for of in (other, own))
+        raise ValueError(f"{file}: made with {was}, asked for now: {now}; continue with the same settings or give "
+                         "another --augment")
+
+
+def _own_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")
 
 
 def _hash(*parts: object) -> int:

@@ -207,15 +207,22 @@ def test_missing_and_unexpected_keys_are_named():
     tensor = weights.pop(lost)
     with pytest.raises(ValueError, match=re.escape(f"{lost}: expected (12, 12), got no such key; 1 keys differ")):
         load_published(weights, **TINY)
-    weights[f"module.{lost}"] = tensor
-    message = (f"{lost}: expected (12, 12), got no such key; module.{lost}: expected no such key, got (12, 12); "
-               "2 keys differ in all")
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_published(weights, **TINY)
+    other = f"renamed.{lost}"
+    with pytest.raises(ValueError, match=re.escape(f"{lost}: expected (12, 12), got no such key; 2 keys differ")):
+        load_published(weights | {other: tensor}, **TINY)
+    with pytest.raises(ValueError, match=re.escape(f"{other}: expected no such key, got (12, 12); 1 keys differ")):
+        load_published(weights | {lost: tensor, other: tensor}, **TINY)
 
 
-@pytest.mark.parametrize("name", ["missing.safetensors", "missing.pt", "damaged.safetensors", "damaged.pt",
-                                  "empty.safetensors", "empty.pt", "code.pt", "cut.pt"])
+def test_the_prefix_of_a_wrapper_is_left_out():
+    weights = random_weights(**TINY)
+    wrapped = load_published({f"module.{key}": value for key, value in weights.items()}, **TINY)
+    assert all(torch.equal(value, wrapped.state_dict()[key])
+               for key, value in load_published(weights, **TINY).state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["damaged.safetensors", "damaged.pt", "empty.safetensors", "empty.pt", "code.pt",
+                                  "cut.pt"])
 def test_an_unreadable_file_is_named(tmp_path, name):
     path = tmp_path / name
     if name.startswith("damaged"):
@@ -233,11 +240,22 @@ def test_an_unreadable_file_is_named(tmp_path, name):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["missing.safetensors", "missing.pt"])
+def test_a_missing_file_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"expected weights in {tmp_path / name}, but there is no")):
+        load_published(tmp_path / name, **TINY)
+
+
 @pytest.mark.parametrize("content", [{"epoch": 3, "loss": 0.1}, [torch.zeros(2)], torch.zeros(2)])
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match=r"weights: expected names and tensors, got a .*; pass the state dict"):
-        load_published(tmp_path / "weights.pt", **TINY)
+    path = tmp_path / "weights.pt"
+    torch.save(content, path)
+    message = re.escape(f"expected names and tensors in {path}, got a ") + r".*; pass the state dict"
+    with pytest.raises(ValueError, match=message):
+        load_published(path, **TINY)
+    if isinstance(content, dict):
+        with pytest.raises(ValueError, match="expected names and tensors in weights, got a dict"):
+            load_published(content, **TINY)
 
 
 @pytest.mark.parametrize(("image_size", "steps", "at_least"), [

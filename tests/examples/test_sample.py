@@ -1,8 +1,12 @@
-"""sample.py as a user calls it: pictures of all models, synthetic data sets in shards and after a kill, misuse."""
+"""sample.py as a user calls it: pictures of all models, synthetic sets by many processes and after kills, misuse."""
 
 import json
+import multiprocessing
+import os
+import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +23,7 @@ import data
 import labels
 import runs
 import sample
+import sampling
 from models import MODELS
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "cityscapes" / "sample.py"
@@ -95,9 +100,8 @@ def refused(capsys, *arguments):
 
 
 def files(folder):
-    """The bytes of every file, but for the manifests, by path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and path.suffix != ".json"}
+    """The bytes of every file, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # Pictures
@@ -225,7 +229,10 @@ def augment(run, root, out, *arguments):
 @pytest.fixture(scope="module")
 def augmented(run, root, tmp_path_factory):
     out = tmp_path_factory.mktemp("augmented") / "set"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on which the bytes may depend
     augment(run, root, out)
+    torch.set_num_threads(threads)
     return out
 
 
@@ -303,8 +310,8 @@ def test_other_settings_do_not_mix(run, root, augmented, capsys):
     shard = refused(capsys, *arguments, "--samples", 2, "--weights", "last", "--shard", 0, "--num-shards", 3)
     assert "weights best, asked for now: weights last;" in shard
     assert files(augmented) == before
-    assert [path.name for path in augmented.glob("*.json")] == ["augment-0-of-1.json"]
-    manifest = json.loads((augmented / "augment-0-of-1.json").read_text())
+    assert [path.name for path in augmented.iterdir() if path.is_file()] == ["augment.json"]
+    manifest = json.loads((augmented / "augment.json").read_text())
     assert (manifest["run"], manifest["seed"], manifest["temperature"]) == (str(run), 0, 0.8)
 
 
@@ -314,6 +321,236 @@ def test_painted_maps_make_a_set_too(run, root, tmp_path):
     call(run, "--label-maps", tmp_path / "painted.png", ids_of(root), "--samples", 1, "--augment", tmp_path / "set")
     made = data.Cityscapes(tmp_path / "set", "val", SIZE)
     assert [set(item) for item in made] == [{"photo", "condition", "label", "name"}] * 2
+
+
+# Synthetic data sets by many processes
+
+
+def work(arguments, number=0, world=1, barrier=None, last=None):
+    """What one process of torchrun does; with ``last``, up to that operation on the files of the data set."""
+    os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(world))
+    torch.set_num_threads(1)
+    left, out = [None] * (last or 0), str(arguments[arguments.index("--augment") + 1])
+
+    def count(event, operands):
+        if event in ("open", "os.mkdir", "os.rename", "os.link", "os.remove") and str(operands[0]).startswith(out):
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left.pop()
+
+    if last is not None:
+        sys.addaudithook(count)
+    if barrier:
+        barrier.wait(60)
+    call(*arguments)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start processes; each is there at once, for its imports are those of a process that it is forked from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the preloading looks
+
+        def start(target, *several):
+            started = [context.Process(target=target, args=arguments, daemon=True) for arguments in several]
+            for process in started:
+                process.start()
+            return started
+
+        start.barrier = context.Barrier
+        yield start
+
+
+def join(started):
+    for process in started:
+        process.join(120)
+    return [process.exitcode for process in started]
+
+
+def finished(out):
+    """Which file is at the place of each picture, and since when; what lies half-written beside them is none."""
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*_gtFine_*.png")} | {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*_leftImg8bit.png")}
+
+
+def test_torchrun_makes_the_set_of_one_process(run, root, augmented, tmp_path):
+    out = tmp_path / "set"
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT, run, "--data",
+         root, "--split", "train", "--samples", "2", "--augment", out],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == [f"{out}: 4 pairs written, 0 were there (shard 1 of 2)",
+                                                  f"{out}: 6 pairs written, 0 were there (shard 0 of 2)"]
+    assert "scenes of shard 0 of 2: 100%" in result.stderr
+    assert "shard 1 of 2:" not in result.stderr
+    assert files(out) == files(augmented)
+
+
+def test_processes_that_are_killed_again_and_again(run, root, tmp_path, start):
+    """Whatever number of processes goes on, all files are whole, and none that was there is touched."""
+    out, rng = tmp_path / "set", random.Random(0)
+    arguments = [run, "--data", root, "--split", "train", "--samples", 8, "--augment"]
+    join(start(work, ([*arguments, tmp_path / "one"],)))
+    whole, there = files(tmp_path / "one"), {}
+    assert len(whole) == 5 * 8 * 3 + 1
+    for world, options in ((1, False), (2, False), (3, True), (1, False), (2, True), (3, False)):
+        started = start(work, *(([*arguments, out, "--shard", i, "--num-shards", world],) if options else
+                                ([*arguments, out], i, world) for i in range(world)))
+        enough, deadline = len(there) + rng.randint(1, 18), time.time() + 60
+        while len(finished(out)) < enough and time.time() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.01))
+        for process in started:
+            process.kill()
+        assert set(join(started)) == {-signal.SIGKILL}
+        now = finished(out)
+        assert now.items() >= there.items()
+        assert len(there) < len(now) < len(whole) - 1
+        there = now
+        assert all(path.read_bytes() == whole[str(path.relative_to(out))] for path in there)
+        photos = len(list(out.rglob("*_leftImg8bit.png")))
+        assert not photos or len(data.Cityscapes(out, "train", SIZE)) == photos
+    assert join(start(work, *(([*arguments, out], i, 2) for i in range(2)))) == [0, 0]
+    assert files(out) == whole
+    assert finished(out).items() >= there.items()
+
+
+def test_a_kill_before_each_operation(run, tmp_path, start):
+    save(tmp_path / "painted.png", np.full(SIZE, 7, np.uint8))
+    arguments = [run, "--label-maps", tmp_path / "painted.png", "--samples", 1, "--augment"]
+    call(*arguments, tmp_path / "one")
+    whole, killed, last = files(tmp_path / "one"), {-signal.SIGKILL}, 0
+    while killed == {-signal.SIGKILL}:
+        several = [([*arguments, tmp_path / f"{i}" / "set"], 0, 1, None, i) for i in range(last, last + 4)]
+        killed = set(join(start(work, *several)))
+        for i in range(last, last + 4):
+            out = tmp_path / f"{i}" / "set"
+            there = finished(out)
+            call(*arguments, out)
+            assert files(out) == whole, i
+            assert finished(out).items() >= there.items(), i
+        last += 4
+    assert killed <= {0, -signal.SIGKILL}
+    assert last > 20
+
+
+def test_processes_that_overlap(run, root, augmented, tmp_path, start):
+    """A job that begins again while processes of the old one live: they write the same, and none harms the others."""
+    out = tmp_path / "set"
+    arguments, barrier = [run, "--data", root, "--split", "train", "--samples", 2, "--augment", out], start.barrier(5)
+    shards = [(0, 1), (0, 1), (0, 1), (0, 2), (1, 2)]
+    assert join(start(work, *((arguments, *shard, barrier) for shard in shards))) == [0] * 5
+    assert files(out) == files(augmented)
+
+
+def save_together(folder, rounds, barrier):
+    picture = torch.arange(3 * 200 * 200).reshape(3, 200, 200).to(torch.uint8)
+    for i in range(rounds):
+        barrier.wait(60)
+        sampling.save_once(picture, folder / f"{i}.png")
+        assert torch.equal(data.read_photo(folder / f"{i}.png")["photo"], picture)
+
+
+def test_a_picture_of_several_processes(tmp_path, start):
+    barrier = start.barrier(3)
+    assert join(start(save_together, *[(tmp_path, 25, barrier)] * 3)) == [0] * 3
+    assert len(files(tmp_path)) == 25
+
+
+def claim(folder, seed, rounds, barrier):
+    for i in range(rounds):
+        barrier.wait(60)
+        try:
+            sampling.claim(folder / str(i), {"seed": seed})
+            for name in ("leftImg8bit", f"won_by_{seed}"):
+                (folder / str(i) / name).mkdir(exist_ok=True)
+        except ValueError as error:
+            (folder / f"{i}_refused_{seed}").write_text(str(error))
+
+
+@pytest.mark.parametrize("seeds", [(0, 0, 0), (0, 1, 1)], ids=["same", "different"])
+def test_starts_at_the_same_moment(seeds, tmp_path, start):
+    """In a new directory those with the settings of the first one go on, and only those."""
+    rounds, barrier = 100, start.barrier(3)
+    assert join(start(claim, *((tmp_path, seed, rounds, barrier) for seed in seeds))) == [0] * 3
+    for i in range(rounds):
+        won = json.loads((tmp_path / str(i) / "augment.json").read_text())["seed"]
+        names = {path.name for path in (tmp_path / str(i)).iterdir()}
+        assert names == {"augment.json", "leftImg8bit", f"won_by_{won}"}
+        refused = {int(path.name[-1]): path.read_text() for path in tmp_path.glob(f"{i}_refused_*")}
+        assert refused.keys() == set(seeds) - {won}
+        assert all(f"made with seed {won}, asked for now: seed {seed};" in said for seed, said in refused.items())
+
+
+def test_another_start_between_any_two_lines(tmp_path):
+    """Whatever this process has looked at by then, another one's settings and pictures are no mistake."""
+    def claim(line):
+        root, left = tmp_path / str(line), [None] * line
+
+        def trace(frame, event, _):
+            if frame.f_code is not sampling.claim.__code__:
+                return None
+            if event == "line":
+                if not left:
+                    (root / "leftImg8bit").mkdir(parents=True, exist_ok=True)
+                    (root / "augment.json").write_text('{"seed": 0}')
+                    sys.settrace(None)
+                else:
+                    left.pop()
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            sampling.claim(root, {"seed": 0})
+        finally:
+            sys.settrace(before)
+        assert {path.name for path in root.iterdir()} <= {"augment.json", "leftImg8bit"}
+        return (root / "leftImg8bit").exists()
+
+    lines = 0
+    while claim(lines):
+        lines += 1
+    assert lines > 8
+
+
+def test_a_file_system_without_links(run, root, augmented, tmp_path, monkeypatch):
+    def link(*_):
+        raise PermissionError("links are not supported")
+
+    monkeypatch.setattr("os.link", link)
+    augment(run, root, tmp_path / "set")
+    assert files(tmp_path / "set") == files(augmented)
+
+
+def test_several_processes_take_no_shards_and_make_no_pictures(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "start it without torchrun" in refused(capsys, run, "--out", out)
+    assert "leave them out" in refused(capsys, run, "--augment", out, "--shard", 1, "--num-shards", 2)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as stop:
+        call(run, "--augment", out, "--temperature", -1)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("process 1: sample.py: error: --temperature -1")
+    assert not out.exists()
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.empty", lambda *_, **__: None)
+    assert [runs.choose_device(name) for name in (None, "cuda")] == [torch.device("cuda")] * 2
+    for name, value in (("WORLD_SIZE", 4), ("RANK", 3), ("LOCAL_RANK", 1)):  # the second of the second machine
+        monkeypatch.setenv(name, str(value))
+    assert [str(runs.choose_device(name)) for name in (None, "cuda", "cuda:0", "cpu")] == [
+        "cuda:1", "cuda:1", "cuda:0", "cpu"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="no GPU for process 3, number 2 of a machine with 2 GPUs: start one for"):
+        runs.choose_device(None)
 
 
 # Mistakes

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -177,7 +176,7 @@ def test_photo2label_swaps_the_pair(tmp_path):
 
 def test_mirrored_pairs_stay_pairs():
     item = training.open_dataset(None, "train", (16, 32), 2, 0)[0]
-    batch = torch.utils.data.default_collate([item] * 16)
+    batch = torch.utils.data.default_collate([item | {"name": str(i)} for i in range(16)])
     pairs = Pairs(torch.device("cpu"), boundaries=True)
     (x_a, side), x_b = pairs(batch, flip=True)
     plain = Pairs(torch.device("cpu"), boundaries=True)(batch)
@@ -210,8 +209,10 @@ def test_runs_that_cannot_be_loaded_are_named(tmp_path):
         runs.load_model(broken_run(tmp_path, {"model_arguments": {"context_width": 3}}))
     with pytest.raises(ValueError, match="found no weights: wait for"):
         runs.load_model(broken_run(tmp_path, keep=None))
+    path = broken_run(tmp_path)
+    (path / "metrics.csv").touch()  # else it is an exported model
     with pytest.raises(ValueError, match=r"best.safetensors, found model.safetensors"):
-        runs.Run(broken_run(tmp_path), "best")
+        runs.Run(path, "best")
     with pytest.raises(ValueError, match=r"_transform\S+: expected \(\d+,.*\), got \(\d+,.*another model"):
         runs.load_model(broken_run(tmp_path, {"model_arguments": {"steps": [1], "width": 8}}))
     path = broken_run(tmp_path)
@@ -238,25 +239,6 @@ def test_learning_rate():
     assert values[10] == 0
     constant = learning_rate_factor(warmup=0, total=10, decay=False)
     assert [constant(step) for step in (0, 5, 9)] == [1, 1, 1]
-
-
-def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path):
-    out = tmp_path / "run"
-    # A shell's background jobs ignore SIGINT, and so would the child.
-    process = subprocess.Popen([sys.executable, SCRIPT, *TINY, "--epochs", "100000", "--out", out], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    deadline = time.time() + 120
-    while time.time() < deadline and not (out / "best.safetensors").exists():
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    try:
-        said, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert "the weights of this moment are saved" in said
-    assert process.returncode == 130
-    assert torch.isfinite(runs.load_model(out).sample(1, torch.rand(1, 3, 16, 32))).all()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):

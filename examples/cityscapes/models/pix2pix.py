@@ -8,6 +8,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+import processes
 
 
 def pix2pix(channels: int = 3, depth: int = 8, width: int = 64, *, condition_channels: int | None = None) -> "Pix2Pix":
@@ -40,8 +43,8 @@ class Pix2Pix(nn.Module):
         layers: list[nn.Module] = []
         for i in range(3):
             layers += [nn.Conv2d(features[i], features[i + 1], 4, 2, 1, bias=not i),
-                       nn.BatchNorm2d(features[i + 1]) if i else nn.Identity(), nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=False), nn.BatchNorm2d(8 * width), nn.LeakyReLU(0.2)]
+                       BatchNorm2d(features[i + 1]) if i else nn.Identity(), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=False), BatchNorm2d(8 * width), nn.LeakyReLU(0.2)]
         self.discriminator = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
         self.apply(_initialize)
 
@@ -84,10 +87,10 @@ class Level(nn.Module):
     def __init__(self, outer: int, own: int, inner: nn.Module | None, dropout: bool):
         super().__init__()
         self.down = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(outer, own, 4, 2, 1, bias=False),
-                                  nn.BatchNorm2d(own) if inner else nn.Identity())
+                                  BatchNorm2d(own) if inner else nn.Identity())
         self.inner = inner or nn.Identity()
         self.up = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * own if inner else own, outer, 4, 2, 1, bias=False),
-                                nn.BatchNorm2d(outer), SamplingDropout(0.5) if dropout else nn.Identity())
+                                BatchNorm2d(outer), SamplingDropout(0.5) if dropout else nn.Identity())
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.cat([inputs, self.up(self.inner(self.down(inputs)))], dim=1)
@@ -102,14 +105,39 @@ class Outermost(nn.Sequential):
 
 
 class SamplingDropout(nn.Dropout):
-    """Dropout in training and in evaluation: it is where the generator's noise comes from."""
+    """Dropout in training and in evaluation: it is where the generator's noise comes from.
+
+    In training every process draws the noise of the whole batch, with one seed, and takes its own part.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, training=True)
+        if not self.training:
+            return F.dropout(input, self.p, training=True)
+        batch, start = len(input), processes.rank() * len(input)
+        noise = F.dropout(torch.ones(processes.world() * batch, *input.shape[1:], device=input.device), self.p)
+        return input * noise[start:start + batch]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization, in training over the batch of all processes; torch's own is for GPUs alone."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or processes.world() == 1:
+            return super().forward(input)
+        count = processes.world() * input.numel() // input.shape[1]
+        mean = all_reduce(input.sum((0, 2, 3))) / count
+        centred = input - mean[:, None, None]
+        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)  # type: ignore[union-attr, arg-type]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
 
 
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)

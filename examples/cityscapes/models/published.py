@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from condflows import AffineCoupling, Bijector, Chain, Flow, PairedFlow, multiscale
 from condflows.bijector import sum_log_scale
+
+from weights import load_exactly, read_state, state_dict_in
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -38,44 +39,16 @@ def load_published(weights: Weights, image_size: Sequence[int], steps: Sequence[
         filters: hidden channels of the coupling nets.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: an unreadable file, a size too small for the nets, or the weights of another network, of which
             the first key that differs is named with both shapes.
     """
-    state = {key: value for key, value in _read(weights).items() if not key.endswith(IGNORED)}
+    read = state_dict_in(weights, "weights") if isinstance(weights, Mapping) else read_state(Path(weights))
+    state = {key: value for key, value in read.items() if not key.endswith(IGNORED)}
     flow, named = build(image_size, steps, filters)
-    own = named.state_dict()
-    different = [key for key in own if key not in state or state[key].shape != own[key].shape]
-    unexpected = [key for key in state if key not in own]
-    if different or unexpected:
-        first = "; ".join(f"{key}: expected {_shape(own, key)}, got {_shape(state, key)}"
-                          for key in different[:1] + unexpected[:1])
-        raise ValueError(f"weights: {first}; {len(different + unexpected)} keys differ in all; pass the image_size, "
-                         "steps and filters that the checkpoint was trained with")
-    named.load_state_dict(state)
+    load_exactly(named, state, "weights" if isinstance(weights, Mapping) else weights,
+                 "pass the image_size, steps and filters that the checkpoint was trained with")
     return flow.eval()
-
-
-def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
-    return str(tuple(tensors[key].shape)) if key in tensors else "no such key"
-
-
-def _read(weights: Weights) -> Mapping[str, Tensor]:
-    state = weights
-    if not isinstance(weights, Mapping):
-        try:
-            safe = Path(weights).suffix == ".safetensors"
-            state = load_file(weights) if safe else torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged files raise many kinds
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"expected a readable .safetensors or torch file in {weights}, got {reason}; "
-                             "fetch the file again") from error
-    for key in ("model_state_dict", "state_dict", "model"):  # their training script writes the first
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights: expected names and tensors, got a {type(state).__name__} of something else; "
-                         "pass the state dict of the whole model")
-    return state
 
 
 def build(image_size: Sequence[int], steps: Sequence[int], filters: int) -> tuple[PairedFlow, nn.Module]:

@@ -1,0 +1,69 @@
+"""The processes of a run that ``torchrun`` started; in a process of its own everything here is the identity."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """The number of processes."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine, and of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+@contextmanager
+def group(device: torch.device) -> Iterator[None]:
+    """Connect the processes; they compute on devices like this one."""
+    if world() == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over the processes."""
+    if world() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def largest(number: int, device: torch.device) -> int:
+    """The largest number of the processes."""
+    if world() == 1:
+        return number
+    value = torch.tensor([number], device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)
+
+
+def texts(text: str, device: torch.device) -> list[str]:
+    """The texts of all processes, in the order of their numbers; as bytes, for nothing is unpickled here."""
+    if world() == 1:
+        return [text]
+    own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world())]
+    dist.all_gather(lengths, torch.tensor([len(own)], device=device))
+    longest = max(1, int(max(lengths)))
+    padded = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in range(world())]
+    dist.all_gather(padded, torch.nn.functional.pad(own, (0, longest - len(own))))
+    return [bytes(row[:int(n)].tolist()).decode() for row, n in zip(padded, lengths, strict=True)]

@@ -1,0 +1,98 @@
+"""Two processes train what one does, for every model; which pairs they take, and what they agree on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train import rows
+
+import processes
+import train
+from loading import Order
+from models import MODELS
+
+SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
+OPTIONS = ["--width", "8", "--batch-size", "4", "--init-pairs", "6", "--generated", "26", "--image-size", "32", "32",
+           "--epochs", "1", "--warmup-steps", "0", "--validate-every", "1", "--flip", "--device", "cpu"]
+FLOW = ["--steps", "1", "1"]
+
+
+def options_of(name):
+    return OPTIONS if name == "pix2pix" else [*OPTIONS, *FLOW]
+
+
+def torchrun(count, *command, **options):
+    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+                           str(count), *map(str, command)], text=True, capture_output=True, timeout=500, **options)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Runs of every model by two processes; Full-Glow also with two batches a step."""
+    folder = tmp_path_factory.mktemp("two")
+    calls = [["--model", name, "--out", str(folder / name), *options_of(name)] for name in MODELS]
+    calls.append(["--out", str(folder / "accumulate"), "--accumulate", "2", "--ema", "0.9", *options_of("full_glow")])
+    script = folder / "script.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport torch, processes, train\n"
+                      f"with processes.group(torch.device('cpu')):\n    for call in {calls!r}:\n"
+                      "        train.main(call)\n")
+    result = torchrun(2, script)
+    assert not result.returncode, result.stderr
+    return folder
+
+
+def same_run(one, two):
+    """Losses and weights of two runs agree to float tolerance."""
+    for split in ("step", "train", "val"):
+        left, right = rows(one, split), rows(two, split)
+        assert [row["step"] for row in left] == [row["step"] for row in right]
+        for a, b in zip(left, right, strict=True):
+            for name in a.keys() - {"split", "images_per_second"}:
+                assert float(a[name] or 0) == pytest.approx(float(b[name] or 0), rel=2e-4, abs=1e-5), name
+    left, right = (load_file(run / "model.safetensors") for run in (one, two))
+    assert left.keys() == right.keys()
+    worst = max(float((left[name].double() - right[name].double()).abs().max()) for name in left)
+    moved = max(float(value.double().abs().max()) for value in left.values())
+    assert worst < 1e-3 * moved
+    return worst
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_processes_train_what_one_does(name, two, tmp_path):
+    train.main(["--model", name, "--out", str(tmp_path / "one"), *options_of(name)])
+    print(name, same_run(tmp_path / "one", two / name))
+
+
+def test_batches_of_a_step_and_the_moving_average(two, tmp_path):
+    train.main(["--out", str(tmp_path / "one"), "--ema", "0.9", *options_of("full_glow")])
+    same_run(tmp_path / "one", two / "accumulate")
+    last = load_file(tmp_path / "one" / "model.safetensors"), load_file(two / "full_glow" / "model.safetensors")
+    assert any(not torch.allclose(last[0][name], last[1][name], rtol=1e-3) for name in last[0])
+
+
+def test_every_pair_once_an_epoch_whatever_the_processes(monkeypatch):
+    whole = Order(10, 4, seed=3)
+    stream = [i for step in range(5) for i in whole.pairs(step)]
+    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
+    assert stream[:10] != stream[10:] != list(range(10))
+    assert [whole.steps(epochs) for epochs in (0, 1, 2, 4)] == [0, 3, 5, 10]
+    assert [i for batch in Order(10, 4, 3, accumulate=2).batches(0, 5) for i in batch] == stream
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parts = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        parts.append([*Order(10, 4, seed=3).batches(0, 5)])
+    assert [i for both in zip(*parts, strict=True) for part in both for i in part] == stream
+    with pytest.raises(ValueError, match="expect a multiple of 4"):
+        Order(10, 6, 3, accumulate=2)
+    with pytest.raises(ValueError, match="only 10 training pairs"):
+        Order(10, 12, 3)
+
+
+def test_a_process_alone_needs_no_group():
+    assert (processes.rank(), processes.world()) == (0, 1)
+    assert processes.texts("ü", torch.device("cpu")) == ["ü"]
+    assert processes.largest(3, torch.device("cpu")) == 3
