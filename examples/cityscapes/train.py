@@ -85,7 +85,7 @@ class Config:
     flip: bool = False
     """Mirror every other training pair, at random."""
     init_pairs: int = 64
-    """Training pairs from which the actnorms are initialized."""
+    """Training pairs from which the actnorms are initialized, all at once; for large images a few will do."""
     generated: int = 640
     """Number of generated training scenes where there is no --data; an eighth as many for validation."""
     validate_every: int = 2
@@ -176,8 +176,11 @@ def train(config: Config, stop: stopping.Stop) -> None:
 
 def dry_run(config: Config) -> None:
     import costs
+    import processes
 
-    print(costs.report(costs.predict(config), config))
+    if processes.rank() == 0:
+        print("one step on shapes alone, which takes up to a minute for a large model", flush=True)
+        print(costs.report(costs.predict(config), config))
 
 
 if __name__ == "__main__":

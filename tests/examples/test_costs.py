@@ -1,0 +1,162 @@
+"""What a dry run predicts, against what a training takes: parameters, operations, and the memory of its process."""
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import costs
+import train
+from models import MODELS
+from objectives import Adversarial, Likelihood
+from training import model_arguments
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cityscapes"
+FLOW = ["--steps", "1", "1"]
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only Linux with glibc measures as needed")
+
+READ = """
+import sys
+from pathlib import Path
+import torch
+import costs, train
+from models import MODELS
+from objectives import Adversarial, Likelihood
+from training import model_arguments
+
+def status(entry):
+    return 1024 * int(Path("/proc/self/status").read_text().split(entry + ":")[1].split()[0])
+
+config = train.parse(sys.argv[1:])
+"""
+
+# Prints by how much the memory of the process grew in a step, and the tensors that were there before.
+MEASURE = READ + """
+model = MODELS[config.model](**model_arguments(config)).to(memory_format=torch.channels_last)
+objective = (Adversarial if config.model == "pix2pix" else Likelihood)(model, config)
+
+def update(height, width):
+    shape = (config.batch_size // config.accumulate, 3, height, width)
+    objective.update([tuple(torch.rand(shape).contiguous(memory_format=torch.channels_last) for _ in range(2))
+                      for _ in range(config.accumulate)])
+
+update(64, 64)  # libraries, and the optimizers' states
+for optimizer in objective.optimizers:
+    optimizer.zero_grad()
+held = costs.size([*model.parameters(), *model.buffers(), *(optimizer.state for optimizer in objective.optimizers)])
+before = status("VmRSS")
+update(*config.image_size)
+print(status("VmHWM") - before + held)
+"""
+
+# Prints the peak that is predicted, and by how much the memory of the process grew for that.
+GROWTH = READ + """
+costs.predict(train.parse(["--device", "cpu", "--model", "glow", "--steps", "1"]))  # libraries
+before = status("VmRSS")
+print(costs.predict(config).peak, status("VmHWM") - before)
+"""
+
+
+def options(*arguments):
+    return train.parse(["--device", "cpu", *arguments])
+
+
+def predict(*arguments):
+    return costs.predict(options(*arguments))
+
+
+def script(text, *arguments):
+    """The numbers that a program prints, in a process that gives every freed block back to the system."""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLE)}
+    done = subprocess.run([sys.executable, "-c", text, "--device", "cpu", *arguments], text=True, capture_output=True,
+                          env=environment, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    return [int(number) for number in done.stdout.split()]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_and_operations_are_those_of_a_real_step(name):
+    arguments = ["--model", name, "--width", "8", *(FLOW if name != "pix2pix" else [])]
+    config = options(*arguments, "--batch-size", "2")
+    model = MODELS[name](**model_arguments(config))
+    objective = (Adversarial if name == "pix2pix" else Likelihood)(model, config)
+    with FlopCounterMode(display=False) as counter:
+        objective.update([(torch.rand(2, 3, *config.image_size), torch.rand(2, 3, *config.image_size))])
+    found = predict(*arguments, "--batch-size", "2")
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.flop_per_image == counter.get_total_flops() / 2 > 0
+    assert found.memory["parameters and buffers"] == costs.size(model.state_dict())
+    assert found.memory["gradients"] == costs.size(list(model.parameters()))
+    assert found.memory["optimizer"] == costs.size([each.state for each in objective.optimizers])
+    assert found.memory["optimizer"] == pytest.approx(2 * found.memory["gradients"], rel=0.1)
+
+
+@needs_glibc
+@pytest.mark.parametrize("arguments", [
+    ["--image-size", "256", "512", "--batch-size", "4", "--width", "64", *FLOW],
+    ["--image-size", "256", "512", "--batch-size", "4", "--width", "128", *FLOW, "--checkpoint-activations"],
+    ["--model", "glow", "--image-size", "256", "512", "--batch-size", "24", "--accumulate", "3", "--precision", "bf16",
+     *FLOW],
+    ["--model", "pix2pix", "--image-size", "192", "320", "--batch-size", "2", "--width", "64"],
+], ids=["plain", "checkpoint", "accumulate and bf16", "pix2pix"])
+def test_the_peak_of_memory_is_that_of_a_process(arguments):
+    (measured,) = script(MEASURE, *arguments)
+    assert measured > 300e6  # so that the little that is not tensors does not matter
+    assert predict(*arguments).peak == pytest.approx(measured, rel=0.15)
+
+
+@needs_glibc
+def test_a_prediction_allocates_nothing_of_the_models_size():
+    peak, growth = script(GROWTH, "--preset", "paper-512x1024", "--steps", "1", "1", "1", "1")
+    assert peak > 1e9
+    assert growth < 0.1 * peak
+
+
+def test_what_changes_memory_and_operations_is_seen():
+    glow = ["--model", "glow", "--width", "128", "--steps", "2", "2"]
+    plain, checkpointed = predict(*glow), predict(*glow, "--checkpoint-activations")
+    assert checkpointed.peak < plain.peak
+    assert checkpointed.flop_per_image > plain.flop_per_image
+    assert predict(*glow, "--precision", "bf16").peak < plain.peak
+    parts, part = predict(*glow, "--accumulate", "4"), predict(*glow, "--batch-size", "2")
+    assert part.peak + 0.5 * part.memory["gradients"] < parts.peak < plain.peak
+    assert parts.flop_per_image == pytest.approx(plain.flop_per_image, rel=0.01)
+    averaged = predict(*glow, "--ema", "0.9")
+    assert averaged.peak == plain.peak + plain.memory["parameters and buffers"]
+    assert predict(*FLOW, "--boundaries").parameters > predict(*FLOW).parameters
+
+
+def test_one_of_several_processes(monkeypatch):
+    alone = predict("--model", "glow", *FLOW, "--batch-size", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert predict("--model", "glow", *FLOW, "--batch-size", "8") == alone
+    assert "2 x 32x64 in 1 parts" in costs.report(alone, options("--batch-size", "8"))
+    with pytest.raises(ValueError, match="expect a multiple of 8"):
+        predict(*FLOW, "--batch-size", "4", "--accumulate", "2")
+
+
+def test_random_numbers_stay_as_they_are():
+    before = torch.get_rng_state()
+    predict("--model", "glow", *FLOW, "--checkpoint-activations")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_mistakes_are_refused():
+    with pytest.raises(ValueError, match="levels expect multiples of 4"):
+        predict(*FLOW, "--image-size", "30", "64")
+    with pytest.raises(ValueError, match="--epochs 0"):
+        predict("--epochs", "0")
+
+
+def test_the_report():
+    found = costs.Costs(12_340_000, 5.6e10, {"gradients": 2**29, "activations": 2**30})
+    said = costs.report(found, dataclasses.replace(options(), image_size=(64, 128)))
+    for expected in ("full_glow: 12.34 million parameters", "56 GFLOP", "8 x 64x128", "1.5 GiB",
+                     "gradients: 0.5 GiB", "activations: 1 GiB"):
+        assert expected in said
