@@ -4,7 +4,7 @@ from condflows import affine, conditioners, testing
 from condflows.actnorm import ActNorm
 from condflows.affine import sigmoid_affine, soft_affine
 from condflows.bijector import Bijector
-from condflows.chain import Chain, Inverse
+from condflows.chain import Chain, Inverse, compile_steps
 from condflows.coupling import AffineCoupling
 from condflows.flow import Flow, PairedFlow
 from condflows.glow import glow_step, multiscale
@@ -31,6 +31,7 @@ __all__ = [
     "Trace",
     "affine",
     "bits_per_dim",
+    "compile_steps",
     "conditioners",
     "dequantize",
     "glow_step",

@@ -1,8 +1,12 @@
-"""Composition, and the swap of directions."""
+"""Composition, the swap of directions, and compilation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from types import FunctionType
+from typing import Any, TypeVar
 
 import torch
 from nflows.transforms.base import Transform
@@ -12,7 +16,10 @@ from torch.utils.checkpoint import checkpoint as recompute
 from condflows.bijector import Bijector, apply, at_least_float32, check_inputs
 from condflows.trace import Context, Trace, route
 
-__all__ = ["Chain", "Inverse"]
+__all__ = ["Chain", "Inverse", "compile_steps"]
+
+Model = TypeVar("Model", bound=nn.Module)
+_regions = count()
 
 
 class Chain(Bijector):
@@ -39,6 +46,8 @@ class Chain(Bijector):
     (2, True)
     """
 
+    _compiled: Callable[..., tuple[Tensor, Tensor, Trace]] | None = None
+
     def __init__(self, bijectors: Iterable[Transform], checkpoint: bool = False):
         super().__init__()
         self.bijectors = nn.ModuleList(bijectors)
@@ -61,10 +70,36 @@ class Chain(Bijector):
     def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
         return self._run(inputs, context, inverse=True, record=True)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile both directions, with and without a trace, by :func:`torch.compile` with these arguments.
+
+        Names and values of the parameters stay. As with any module, copies are not compiled. While one of the
+        bijectors has hooks, as during :func:`condflows.initialize`, the chain runs uncompiled.
+        """
+        from torch._dynamo.exc import Unsupported
+
+        # Dynamo keeps its compilations, their limit and the sizes it has seen with the code object: this has its own.
+        code = Chain._cascade.__code__.replace(co_name=f"chain_{next(_regions)}")
+        compiled = torch.compile(FunctionType(code, Chain._cascade.__globals__), *args, **kwargs)
+
+        def run(chain: Chain, *arguments: Any) -> tuple[Tensor, Tensor, Trace]:
+            try:
+                return compiled(chain, *arguments)
+            except Unsupported:
+                Chain._cascade(chain, *arguments)  # where it refuses its inputs, its own error is plainer
+                raise
+
+        self._compiled = run
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
+
     def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
+        hooked = any(part._forward_pre_hooks or part._forward_hooks for part in self.bijectors)
+        cascade = Chain._cascade if self._compiled is None or hooked else self._compiled
         if self.checkpoint and torch.is_grad_enabled():
-            return recompute(self._cascade, inputs, context, inverse, record, use_reentrant=False)
-        return self._cascade(inputs, context, inverse, record)
+            return recompute(cascade, self, inputs, context, inverse, record, use_reentrant=False)
+        return cascade(self, inputs, context, inverse, record)
 
     def _cascade(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
         check_inputs(inputs, "Chain")
@@ -108,3 +143,44 @@ class Inverse(Bijector):
 
     def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
         return apply(self.bijector, inputs, context, inverse=False, record=True)
+
+
+def compile_steps(flow: Model, **options: Any) -> Model:
+    """Compile the steps of a flow in place; the rest of it, squeezes, splits and priors, runs as before.
+
+    A step is a :class:`Chain` that contains no other, as :func:`condflows.glow_step` builds them. Steps of one kind, of
+    the same modules and sizes of parameters, share what is compiled, so its amount grows with the levels of a flow and
+    not with its depth. A kind is compiled when it is first called, and again for what needs other code: the other
+    direction, with or without gradients, under autocast, for other sizes or layouts of its inputs.
+
+    Args:
+        flow: a flow, a pair of flows or a bijector; wrapped, for example for distributed training, or to be wrapped.
+        options: those of :func:`torch.compile`. Unless given, ``fullgraph=True``: a step that is not one graph, for
+            example for a spline of nflows, is an error. And where torch knows it (2.13), ``recompile_limit=64``, the
+            number of compilations of a kind after which another one is an error.
+
+    Returns:
+        The flow itself.
+
+    Raises:
+        ValueError: there are no steps in it.
+
+    >>> from condflows.conditioners import CouplingConditioner
+    >>> bijector = multiscale(1, (2, 2), lambda c: glow_step(c, CouplingConditioner(c, 8)))
+    >>> flow = compile_steps(Flow(bijector, (1, None, None)), backend="eager")
+    >>> flow.log_prob(torch.randn(2, 1, 8, 8)).shape
+    torch.Size([2])
+    """
+    steps = [m for m in flow.modules() if isinstance(m, Chain) and sum(isinstance(n, Chain) for n in m.modules()) == 1]
+    if not steps:
+        raise ValueError(f"compile_steps expects a flow with steps, got {type(flow).__name__} without any Chain; "
+                         "build its steps with glow_step, or use torch.compile")
+    limit = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch.compile).parameters else {}
+    first: dict[Any, Chain] = {}
+    for step in steps:
+        kind = repr(step), *((name, value.shape) for name, value in step.state_dict().items())
+        if kind not in first:
+            first[kind] = step
+            step.compile(**{"fullgraph": True, **limit, **options})
+        step._compiled = first[kind]._compiled
+    return flow

@@ -66,6 +66,26 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     assert [row["loss"] for row in rows(tmp_path / "three", "step")] != curves[0]
 
 
+def test_compiled_and_bf16_runs_are_the_plain_one_but_for_rounding(tmp_path, monkeypatch):
+    calls = []
+
+    def compile_steps(flow, **options):
+        calls.append(flow)
+        return condflows.chain.compile_steps(flow, backend="aot_eager")
+
+    monkeypatch.setattr(condflows, "compile_steps", compile_steps)
+    curves = {}
+    for name, options in {"plain": [], "compiled": ["--compile"], "bf16": ["--precision", "bf16"]}.items():
+        train.main([*TINY, "--steps", "1", "--image-size", "8", "8", "--generated", "8", "--epochs", "2",
+                    "--validate-every", "2", "--warmup-steps", "0", *options, "--out", str(tmp_path / name)])
+        curves[name] = [float(row["bits_per_dim"]) for split in ("step", "val") for row in rows(tmp_path / name, split)]
+    assert len(calls) == 1
+    assert isinstance(calls[0], condflows.PairedFlow)
+    assert curves["compiled"] == pytest.approx(curves["plain"], abs=1e-4)
+    assert curves["bf16"] == pytest.approx(curves["plain"], abs=0.01)
+    assert curves["bf16"] != curves["plain"]
+
+
 def test_training_learns(tmp_path):
     """On one pair, over and over, the conditional likelihood rises steadily; its figure is that of the loaded model."""
     out = tmp_path / "run"
@@ -262,6 +282,12 @@ MISTAKES = {
     "boundaries of what is to be predicted": (["--boundaries", "--direction", "photo2label"], "leave it out"),
     "steps of pix2pix": (["--model", "pix2pix"], "--steps: pix2pix"),
     "a weight of a source that is not there": (["--model", "c_glow_v1", "--source-weight", "1"], "--source-weight"),
+    "a moving average of nothing": (["--ema", "1"], "--ema 1.0"),
+    "a batch of uneven parts": (["--accumulate", "3"], "multiple of 3"),
+    "a batch larger than the data": (["--batch-size", "32"], "only 16 training pairs"),
+    "nothing to go on with": (["--resume", "--overwrite"], "leave out --overwrite"),
+    "precision of nets that pix2pix has not": (["--model", "pix2pix", "--steps", "None", "--context-width", "None",
+                                                "--image-size", "32", "32", "--precision", "bf16"], "--precision"),
     "no weight of a source": (["--source-weight", "None"], "needs a weight"),
 }
 
