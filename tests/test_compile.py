@@ -205,7 +205,7 @@ def test_checkpointing_and_autocast_work_compiled():
 def test_generated_code_equals_eager():
     eager = perturb(Chain([ActNorm(2), AffineCoupling(2, MLPConditioner(1, 2, hidden=()))]))
     compiled = copy.deepcopy(eager)
-    compile_steps(compiled)
+    compile_steps(compiled, options={"cpp.vec_isa_ok": False})  # spares trying the processor's vector instructions
     x = torch.randn(3, 2)
     results = [step(x) for step in (eager, compiled)]
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)

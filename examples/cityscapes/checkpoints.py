@@ -22,13 +22,17 @@ Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write the checkpoint of a step, and then remove all but the last two."""
+    """Write the checkpoint of a step, and then remove all but the last two, and what cannot be of this run's past."""
     folder.mkdir(exist_ok=True)
+    for left in folder.glob("*.partial"):  # by processes that were killed
+        left.unlink()
     metadata = {"facts": json.dumps({"format": FORMAT, "step": step, **facts})}
-    with files.written(folder / f"step_{step:09d}.safetensors") as partial:
-        partial.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
-    for old in found(folder)[KEPT:]:
-        old.unlink()
+    own = folder / f"step_{step:09d}.safetensors"
+    with files.written(own) as partial:
+        partial.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
+    past = [path for path in found(folder) if path.name <= own.name]
+    for path in {*found(folder)} - {*past[:KEPT]}:
+        path.unlink()
 
 
 def found(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """How a training reads its pairs: which ones a step takes, and files that cannot be read."""
 
 import functools
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,15 @@ class Tried(Dataset):
             return str(error)
 
 
+def ignore_sigterm(worker: int) -> None:
+    """A signal to the group of processes must not end the workers, for the training ends them itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+# No seeds from the global generator.
+APART: dict[str, Any] = {"generator": torch.Generator(), "worker_init_fn": ignore_sigterm}
+
+
 def collate(items: list[Any]) -> Any:
     """A batch, or the first reason why there is none."""
     return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
@@ -82,8 +92,7 @@ def collate(items: list[Any]) -> Any:
 
 def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
     """The batches of a data set; ValueError with the name of the first file that cannot be read."""
-    own = torch.Generator()  # or else a seed would be taken from the global one
-    for batch in DataLoader(Tried(dataset), collate_fn=collate, num_workers=workers, generator=own, **options):
+    for batch in DataLoader(Tried(dataset), collate_fn=collate, num_workers=workers, **APART, **options):
         if isinstance(batch, str):
             raise ValueError(f"{batch}; or leave out what cannot be read with --skip-bad-files")
         yield batch
@@ -92,7 +101,7 @@ def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
 def unreadable(dataset: Any, workers: int, device: torch.device, split: str) -> dict[int, str]:
     """Why items cannot be read, by index, of those that cannot; every process reads its share of the files."""
     own = range(processes.rank(), len(dataset), processes.world())
-    every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, generator=torch.Generator())
+    every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, **APART)
     bar = tqdm(every, desc=f"reading {split}", dynamic_ncols=True, disable=processes.rank() > 0)
     bad = [f"{i} {' '.join(item.split())}" for i, item in zip(own, bar, strict=True) if isinstance(item, str)]
     lines = "\n".join(processes.texts("\n".join(bad), device)).splitlines()

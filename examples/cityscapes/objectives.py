@@ -1,7 +1,8 @@
 """What a step of training does: objective (11) of the Full-Glow paper for flows, the losses of pix2pix for it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,16 +90,17 @@ class Adversarial:
                            for net in (model.discriminator, model.generator)]
 
     def update(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """A step of both optimizers; FloatingPointError before that of a net whose loss is not finite.
-
-        Then the running averages of batch normalization are as they were too.
-        """
-        averages = [buffer.clone() for buffer in self.model.buffers()]
+        """A step of both optimizers; FloatingPointError, with everything as it was, if a figure is not finite."""
+        optimizer = self.optimizers[0]
+        begun = bool(optimizer.state)
+        moments = [value for state in optimizer.state.values() for value in state.values()]
+        restore = snapshot([*self.model.discriminator.parameters(), *self.model.buffers(), *moments])
         try:
             return self._update(*batches[0])
-        except FloatingPointError:
-            for buffer, value in zip(self.model.buffers(), averages, strict=True):
-                buffer.copy_(value)
+        except FloatingPointError:  # perhaps of the generator, after the discriminator's step
+            restore()
+            if not begun:
+                optimizer.state.clear()
             raise
 
     def _update(self, x_a: Context, x_b: Tensor) -> dict[str, Tensor]:
@@ -152,7 +154,9 @@ def parallel(module: nn.Module) -> Any:
         return module
     for buffer in module.buffers():  # once, where DDP would do it at every call, between forward and backward
         torch.distributed.broadcast(buffer, 0)
-    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the name of this option, which older versions need
+        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def descend(optimizer: torch.optim.Optimizer, figures: dict[str, Tensor], model: nn.Module, clip_norm: float | None,
@@ -191,7 +195,7 @@ def first_not_finite(objective: Likelihood | Adversarial, batches: Sequence[Batc
             found.append(f"the output of {name or 'the model'} ({type(module).__name__})")
 
     model = objective.model
-    averages = [buffer.clone() for buffer in model.buffers()]
+    restore = snapshot(model.buffers())
     hooks = [module.register_forward_hook(lambda module, _, output, name=name: look(name, module, output))
              for name, module in model.named_modules()]
     try:
@@ -200,11 +204,22 @@ def first_not_finite(objective: Likelihood | Adversarial, batches: Sequence[Batc
     finally:
         for hook in hooks:
             hook.remove()
-        for buffer, value in zip(model.buffers(), averages, strict=True):
-            buffer.copy_(value)
+        restore()
     gradients = (f"the gradient of {name}" for name, parameter in model.named_parameters()
                  if parameter.grad is not None and not torch.isfinite(parameter.grad).all())
     return found[0] if found else next(gradients, None)
+
+
+def snapshot(tensors: Iterable[Tensor]) -> Callable[[], None]:
+    """A function that puts the values of now back."""
+    copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
+
+    @torch.no_grad()
+    def restore() -> None:
+        for tensor, value in copies:
+            tensor.copy_(value)
+
+    return restore
 
 
 def learning_rate_factor(warmup: int, total: int, decay: bool) -> Callable[[int], float]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -32,11 +33,14 @@ def group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # What the first process does alone, such as pictures of samples, may take longer than the default of minutes.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
     try:
         yield
-    finally:
+    except SystemExit:  # of all processes; where one of them fails, leaving the group would wait for the others
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def total(values: Tensor) -> Tensor:

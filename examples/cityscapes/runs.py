@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from packaging.version import InvalidVersion, Version
@@ -62,12 +63,14 @@ def check_free(out: Path, overwrite: bool) -> None:
 
 def create(out: Path, config: dict[str, Any]) -> None:
     """Make the directory of a run, without what an earlier run left there, and write its configuration."""
-    (out / "samples").mkdir(parents=True, exist_ok=True)
-    left = [out / name for name in ("metrics.csv", *WEIGHTS.values())]
-    patterns = "events.out.tfevents.*", "samples/epoch_*.png", f"checkpoints/{checkpoints.PATTERN}"
-    for file in (*left, *(file for pattern in patterns for file in out.glob(pattern))):
-        file.unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    # In this order, so that whatever is left if the process is killed is not taken for a run to go on with.
+    for pattern in ("config.json", f"checkpoints/{checkpoints.PATTERN}", "checkpoints/*.partial", "metrics.csv",
+                    *WEIGHTS.values(), "curves.png", "events.out.tfevents.*", "samples/epoch_*.png"):
+        for file in out.glob(pattern):
+            file.unlink()
     write_json(out / "config.json", config | {"versions": versions()})
+    (out / "samples").mkdir(exist_ok=True)
 
 
 def update(out: Path, config: dict[str, Any]) -> None:
@@ -235,6 +238,8 @@ class Logger:
         self.path = out / "metrics.csv"
         if length is not None and self.path.exists():
             os.truncate(self.path, min(length, self.path.stat().st_size))
+        if length is not None and (not self.path.exists() or self.path.stat().st_size < length):
+            print(f"{self.path} is shorter than it was at the checkpoint: the curves have a gap", flush=True)
         self.file = self.path.open("w" if length is None else "a", newline="", buffering=1)
         self.csv = csv.DictWriter(self.file, self.columns)
         if not self.path.stat().st_size:
@@ -246,7 +251,11 @@ class Logger:
                 self._plot(row["split"], step, {name: float(row[name]) for name in self.columns[3:] if row[name]})
 
     def write(self, split: str, step: int, epoch: int, **values: float) -> None:
-        self.csv.writerow({"step": step, "epoch": epoch, "split": split} | {k: f"{v:.6g}" for k, v in values.items()})
+        try:
+            self.csv.writerow({"step": step, "epoch": epoch, "split": split}
+                              | {k: f"{v:.6g}" for k, v in values.items()})
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error}") from error
         self._plot(split, step, values)
 
     def _plot(self, split: str, step: int, values: Mapping[str, float]) -> None:
@@ -275,8 +284,10 @@ class Logger:
         return os.fstat(self.file.fileno()).st_size
 
     def close(self) -> None:
-        self.tensorboard.close()
-        self.file.close()
+        try:
+            self.file.close()
+        finally:
+            self.tensorboard.close()
 
 
 def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
@@ -287,13 +298,14 @@ def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
     left, right = plot.subplots(1, 2)
     for axes, column, splits in ((left, "loss", ("step",)), (right, figure, ("train", "val"))):
         for split in splits:
-            points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split]
-            axes.plot(*zip(*points, strict=True), label=split, linewidth=1)
+            points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split and row[column]]
+            axes.plot(*np.array(points or [(0, math.nan)]).T, label=split, linewidth=1)
         axes.set_xlabel("step")
     left.set_ylabel("loss, nats per dimension" if figure == "bits_per_dim" else "loss of the generator")
     right.set_ylabel(FIGURES[figure])
     right.legend()
-    plot.savefig(out / "curves.png", dpi=110)
+    with files.written(out / "curves.png") as partial:
+        plot.savefig(partial, dpi=110, format="png")
 
 
 def grid(columns: Sequence[Tensor], padding: int = 2, least: int = 96) -> Tensor:

@@ -131,6 +131,10 @@ OF_MODEL: dict[str, dict[str, Any]] = {
 }
 
 
+# What concerns one start of a run alone, and is not kept in its config.json.
+OF_A_START = {"overwrite", "resume", "dry_run", "device"}
+
+
 def parse(arguments: list[str]) -> Config:
     """The configuration of a command line: the preset's and the model's, overridden option by option.
 
@@ -153,7 +157,8 @@ def begun_with(out: Path) -> Config | None:
     """The configuration of the run in a directory, None where none can be read."""
     try:
         stored = json.loads((out / "config.json").read_text())
-        names = [field.name for field in dataclasses.fields(Config) if field.name in stored]
+        names = [field.name for field in dataclasses.fields(Config) 
+                 if field.name in stored and field.name not in OF_A_START]
         values: Any = {name: tuple(stored[name]) if isinstance(stored[name], list) else stored[name] for name in names}
         return Config(**values | {"data": stored["data"] and Path(stored["data"]), "out": out})
     except (OSError, ValueError, KeyError, TypeError):

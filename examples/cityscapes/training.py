@@ -4,6 +4,7 @@ What a step depends on is a function of the seed and of its number, or it is in 
 killed goes on as if it had not been, and several processes compute what one does.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -32,13 +33,14 @@ from models import MODELS
 from objectives import Adversarial, Batch, Likelihood, first_not_finite, learning_rate_factor
 from pairs import Pairs, seed_of
 from stopping import INTERRUPTED, Stop
+from train import OF_A_START
 
 if TYPE_CHECKING:
     from train import Config
 
 GRID_ROWS, GRID_SAMPLES = 4, 3
-MAY_CHANGE = {"out", "overwrite", "resume", "dry_run", "epochs", "accumulate", "compile", "validate_every", "device",
-              "checkpoint_every", "skip_bad_batches", "skip_bad_files", "workers"}
+MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every", "checkpoint_every",
+              "skip_bad_batches", "skip_bad_files", "workers"}
 """Options that may differ from those that a run was begun with, when it is resumed."""
 
 
@@ -46,6 +48,7 @@ def train(config: "Config", stop: Stop | None = None) -> Path:
     """Train as the configuration says and return the directory of the run."""
     check(config)
     device = runs.choose_device(config.device)
+    config = dataclasses.replace(config, data=config.data and config.data.resolve())
     with processes.group(device):
         return Training(config, stop or Stop(), device).run()
 
@@ -68,9 +71,11 @@ def check(config: "Config") -> None:
 def check_resumed(out: Path, config: "Config") -> None:
     """Refuse to go on with a run in a way that would not continue it, or that would lose what is there."""
     if not (out / "config.json").exists():
-        return runs.check_free(out, overwrite=False)
+        if not out.is_dir() or any(path.suffix != ".partial" for path in out.iterdir()):
+            runs.check_free(out, overwrite=False)
+        return  # new, or killed before it had begun
     begun, now = runs.read_config(out), json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    different = [name for name in now.keys() & begun.keys() - MAY_CHANGE if now[name] != begun[name]]
+    different = [name for name in now.keys() & begun.keys() - MAY_CHANGE - OF_A_START if now[name] != begun[name]]
     if different:
         name = min(different)
         raise ValueError(f"--{name.replace('_', '-')} {now[name]}: the run in {out} was begun with {begun[name]}; "
@@ -108,10 +113,14 @@ class Training:
         self.step, self.best, self.skipped = 0, math.inf, 0
         log_length = None if resumed is None else self.load(*resumed)
         self.saved = None if resumed is None else self.step
+        if self.total < self.step:
+            raise ValueError(f"--epochs {config.epochs}: these are {self.total} steps, and the run in {self.out} has "
+                             f"made {self.step} already; give more")
         if config.compile:
             condflows.compile_steps(self.model)
         if self.main:
-            facts = dataclasses.asdict(config) | {"out": self.out, "resume": False, "model_arguments": arguments}
+            facts = dataclasses.asdict(config) | {"out": self.out, "model_arguments": arguments}
+            facts = {name: value for name, value in facts.items() if name not in OF_A_START}
             if resumed is None:
                 runs.create(self.out, facts | {"data_statistics": statistics})
             else:
@@ -219,6 +228,8 @@ class Training:
         names = ", ".join(name for batch in batches for name in batch["name"])
         own = f"{where or 'nothing'} was not finite, with the pairs {names}"
         found = [text for text in processes.texts(own if where else "", self.device) if text]
+        # Gradients are those of all processes together: what one of them has put out says more.
+        found = [text for text in found if text.startswith("the output")] or found
         self.step, self.skipped = self.step + 1, self.skipped + 1
         message = f"at step {self.step} {reason}: {'; '.join(found) or own}"
         if self.skipped > self.config.skip_bad_batches:
@@ -245,7 +256,9 @@ class Training:
         if value < self.best:
             self.best = value
             runs.save_weights(model, self.out / "best.safetensors")
-        picture = self.sample_grid(model)
+        # A few samples are not worth compiling the inverse.
+        with torch.compiler.set_stance("force_eager") if config.compile else contextlib.nullcontext():
+            picture = self.sample_grid(model)
         runs.save_picture(picture, self.out / "samples" / f"epoch_{epoch:04d}.png")
         self.log.picture(picture, self.step)
         runs.save_curves(self.out, name)
@@ -293,7 +306,8 @@ class Training:
             tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
             checkpoints.write(self.out / "checkpoints", self.step, tensors, {
                 "best": self.best if math.isfinite(self.best) else None, "skipped": self.skipped,
-                "log_length": self.log.length(), "versions": runs.versions()})
+                "log_length": self.log.length(), "pairs": [len(self.train_set), len(self.val_set)],
+                "versions": runs.versions()})
         self.saved = self.step
 
     def last_checkpoint(self) -> tuple[Path, checkpoints.Checkpoint] | None:
@@ -305,6 +319,12 @@ class Training:
     def load(self, path: Path, checkpoint: checkpoints.Checkpoint) -> int:
         """Put everything where it was at a checkpoint; returns the length of the log."""
         tensors, facts = checkpoint
+        pairs = [len(self.train_set), len(self.val_set)]
+        if facts["pairs"] != pairs:
+            message = f"the data had {facts['pairs']} pairs to train and to validate at {path}, and has {pairs}"
+            if not self.config.skip_bad_files:
+                raise ValueError(f"{message} now: restore the files, or go on without some with --skip-bad-files")
+            print(f"{message} readable ones now: the order of the pairs is another from here on", flush=True)
         checkpoints.load(self.model, "model", tensors, path)
         if self.average:
             checkpoints.load(self.average, "average", tensors, path)
@@ -315,20 +335,25 @@ class Training:
 
     def stop_if_asked(self) -> None:
         """End the run with a checkpoint, and the weights as they are, if any process was asked to stop."""
-        self.stop.status = processes.largest(self.stop.status or 0, self.device) or None
-        if self.stop.status:
+        status = processes.largest(self.stop.status or 0, self.device)
+        if status:
+            self.stop.status = status
             self.checkpoint()
             if self.main:
                 runs.save_weights(self.average.module if self.average else self.model, self.out / "model.safetensors")
-            self.leave_if_asked()
+            self.leave()
 
     def leave_if_asked(self) -> None:
-        """End the run if this process was asked to; there is a checkpoint of this step."""
-        if self.stop.status:
-            if self.main:
-                print(f"\nstopped by {'Ctrl-C' if self.stop.status == INTERRUPTED else 'SIGTERM'} after step "
-                      f"{self.step}, of which there is a checkpoint: --out {self.out} --resume goes on", flush=True)
-            raise SystemExit(self.stop.status)
+        """End the run in mid-validation, before which there was a checkpoint; not where other processes would wait."""
+        if self.stop.status and processes.world() == 1:
+            self.leave()
+
+    def leave(self) -> None:
+        if self.main:
+            signal = "Ctrl-C" if self.stop.status == INTERRUPTED else "SIGTERM"
+            print(f"\nstopped by {signal} after step {self.step}, of which there is a checkpoint: --out {self.out} "
+                  "--resume goes on", flush=True)
+        raise SystemExit(self.stop.status)
 
 
 def model_arguments(config: "Config") -> dict[str, Any]:

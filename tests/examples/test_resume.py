@@ -192,6 +192,92 @@ def test_killed_in_the_write_of_a_checkpoint(moment, server, whole, tmp_path):
     assert_same(out, whole)
 
 
+def killed_in_the_beginning(moment, *arguments):
+    """A training that is killed before the first time that it would rename a file, or after that."""
+    replace = os.replace
+
+    def replaced(source, target):
+        if moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    files.os.replace = replaced
+    child(*arguments)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("again", [False, True])
+def test_killed_in_the_beginning(moment, again, server, whole, tmp_path):
+    out = tmp_path / "run"
+    if again:  # over another run
+        stopped_early(out, 2)
+    process = server.Process(target=killed_in_the_beginning, args=[
+        moment, *OPTIONS, "--out", str(out), *(["--overwrite"] if again else [])])
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    train.main([*OPTIONS, "--out", str(out), "--overwrite"]) if again and moment == "before" else resume(out)
+    assert_same(out, whole)
+
+
+def test_a_run_begun_with_overwrite_goes_on(whole, tmp_path):
+    out = stopped_early(tmp_path / "run", 2)
+    stopped_early(out, 9, "--overwrite")
+    train.main(["--out", str(out), "--resume"])
+    assert_same(out, whole)
+
+
+def test_checkpoints_that_are_passed_over_do_not_stay(tmp_path):
+    out = stopped_early(tmp_path / "run")
+    folder = out / "checkpoints"
+    (folder / "step_000000031.safetensors").write_bytes(b"damaged")
+    (folder / "step_000000030.safetensors.partial").write_bytes(b"killed")
+    stopped_early(out, 11, "--resume")
+    assert [path.name for path in sorted(folder.iterdir())] == [f"step_{i:09d}.safetensors" for i in (10, 11)]
+
+
+def test_a_stop_in_the_midst_of_asking_is_not_lost(tmp_path, monkeypatch):
+    stop = training.Stop()
+
+    def largest(number, device):
+        stop.status = PREEMPTED  # the signal comes now
+        return number
+
+    monkeypatch.setattr(training.processes, "largest", largest)
+    run = training.Training(train.parse([*OPTIONS, "--out", str(tmp_path / "run")]), stop, torch.device("cpu"))
+    with pytest.raises(SystemExit):
+        run.run()
+    assert run.step == 1
+
+
+def test_an_epoch_without_a_good_step(monkeypatch, tmp_path):
+    with_nan(monkeypatch, range(7))
+    out = tmp_path / "run"
+    train.main([*OPTIONS, "--epochs", "2", "--validate-every", "1", "--skip-bad-batches", "7", "--out", str(out)])
+    assert len(rows(out, "skipped")) == 7
+    assert len(rows(out, "step")) == 6
+
+
+def test_data_of_another_length(tmp_path, capsys):
+    damaged = damaged_data(tmp_path / "data")
+    for file in damaged:
+        other = file.with_name(file.name.replace("city_2", "city_0").replace("city_1", "city_0"))
+        file.write_bytes(other.read_bytes())
+    options = [*OPTIONS, "--data", str(tmp_path / "data")]
+    out = tmp_path / "run"
+    train.main([*options, "--epochs", "1", "--out", str(out)])
+    os.truncate(damaged[0], 60)
+    capsys.readouterr()
+    train.main(["--out", str(out), "--resume", "--epochs", "2", "--skip-bad-files"])
+    assert "the order of the pairs is another from here on" in capsys.readouterr().out
+    for path in (tmp_path / "data").rglob("*city_2*"):
+        path.unlink()
+    with pytest.raises(SystemExit):
+        train.main([*options, "--out", str(out), "--resume", "--no-skip-bad-files", "--epochs", "2"])
+    assert "restore the files" in capsys.readouterr().err
+
+
 def until(condition, process, seconds=120):
     deadline = time.time() + seconds
     while not condition():
@@ -203,16 +289,17 @@ def until(condition, process, seconds=120):
 def start(out, *options):
     # A shell's background jobs ignore SIGINT, and so would the child.
     return subprocess.Popen([sys.executable, SCRIPT, *options, "--out", out], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+                            stderr=subprocess.PIPE, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, PREEMPTED), (signal.SIGINT, 130)])
 def test_a_signal_leaves_a_checkpoint_and_a_status_of_its_own(number, status, tmp_path):
     out = tmp_path / "run"
-    process = start(out, *LONG, "--checkpoint-every", "1000")
+    process = start(out, *LONG, "--checkpoint-every", "1000", "--workers", "1")
     try:
         until((out / "best.safetensors").exists, process)
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # the workers too, as torchrun does
         said, errors = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -236,7 +323,7 @@ def test_a_signal_before_anything_is_not_lost(tmp_path):
     assert process.returncode in (PREEMPTED, -signal.SIGTERM)
 
 
-def stopped_early(out, steps=9):
+def stopped_early(out, steps=9, *options):
     """A run that ended at its ``steps``-th step, with its checkpoints."""
     stop = training.Stop()
 
@@ -247,8 +334,9 @@ def stopped_early(out, steps=9):
                 stop.status = PREEMPTED
             return shown
 
+    run = Stopping(train.parse([*OPTIONS, *options, "--out", str(out)]), stop, torch.device("cpu"))
     with pytest.raises(SystemExit) as end:
-        Stopping(train.parse([*OPTIONS, "--out", str(out)]), stop, torch.device("cpu")).run()
+        run.run()
     assert end.value.code == PREEMPTED
     return out
 
@@ -336,6 +424,7 @@ def test_a_directory_that_cannot_be_written(capsys):
 
 
 CHANGES = {
+    "fewer epochs than were made": (["--epochs", "0"], "--epochs 0"),
     "another model": (["--model", "c_flow"], "--model c_flow: the run in"),
     "another width": (["--width", "8"], "was begun with 4"),
     "another order of the data": (["--seed", "1"], "--seed 1"),
@@ -434,18 +523,23 @@ def test_a_skipped_step_leaves_everything_as_it_was(monkeypatch, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_pix2pix_keeps_its_running_averages(tmp_path, capsys):
+def test_a_bad_step_of_pix2pix_leaves_everything_as_it_was(tmp_path, capsys):
     config = train.parse([*PIX2PIX, "--out", str(tmp_path / "run")])
     run = training.Training(config, training.Stop(), torch.device("cpu"))
     run.log.close()
     model, context, x_b = run.model.train(), torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.l1_weight = float("inf")  # the generator's loss fails after the discriminator's step
+    for _ in range(2):
+        with pytest.raises(FloatingPointError):
+            run.objective.update([(context, x_b)])
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert not run.objective.optimizers[0].state
     with torch.no_grad():
         model.generator[0].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError):
         run.objective.update([(context, x_b)])
     assert "generator.0" in first_not_finite(run.objective, [(context, x_b)])
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if "0.weight" not in name)
 
 
 def damaged_data(root):
