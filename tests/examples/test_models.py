@@ -151,7 +151,7 @@ def test_pix2pix_losses_are_the_papers():
 def test_a_step_of_pix2pix_moves_each_net_by_its_own_loss():
     config = train.parse(["--model", "pix2pix"])
     model = MODELS["pix2pix"](depth=5, width=4)
-    objective = Adversarial(model, config, 10)
+    objective = Adversarial(model, config)
     assert [o.defaults["betas"] for o in objective.optimizers] == [(0.5, 0.999)] * 2
     assert [o.defaults["lr"] for o in objective.optimizers] == [2e-4] * 2
     x_a, x_b = torch.rand(2, 2, 3, 32, 32)
@@ -160,7 +160,7 @@ def test_a_step_of_pix2pix_moves_each_net_by_its_own_loss():
     assert all(p.grad is None for p in model.generator.parameters())
     model.zero_grad()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    figures = objective.step(x_a, x_b)
+    figures = {name: float(value) for name, value in objective.update([(x_a, x_b)]).items()}
     assert figures["loss"] == pytest.approx(figures["adversarial"] + 100 * figures["l1"], rel=1e-5)
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert all(p.requires_grad for p in model.parameters())
