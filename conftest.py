@@ -1,4 +1,9 @@
-"""The names that doctests may use without an import."""
+"""One thread for each process, started ones too; the names that doctests may use without an import."""
+
+import os
+
+# Sums depend on the number of threads; and several test processes share the cores. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

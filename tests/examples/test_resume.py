@@ -400,6 +400,7 @@ def on_a_full_disk(*arguments):
     checkpoints.save = limited
     errors = os.open(arguments[0], os.O_WRONLY | os.O_CREAT)
     os.dup2(errors, 2)
+    torch.set_num_threads(1)
     train.main([*arguments[1:]])
 
 
