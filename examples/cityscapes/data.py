@@ -8,11 +8,14 @@ Every item is a dictionary; H and W are those of `image_size`:
     instances  int32 (H, W)      1000 * id + number for single objects, else the plain id; a dataset has
                                  it in all of its items or in none
     name       str               for example aachen_000000_000019
+
+Images are PNG files of one picture, turned upright where their EXIF says how. Photos have 8 bits or fewer, in
+colours, grey or with a palette; transparency, gamma and colour profiles are ignored. Ids are one grey channel
+of 8 or 16 bits. Label maps in colours are opaque; of a palette the colours count, not the indices. Any other
+content of a file ends in a ValueError or OSError of one line that names it (see pictures.py).
 """
 
 import re
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +26,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 import labels
+import pictures
 import scenes
 
 SPLITS = ("train", "val", "test")
-
-# What Pillow raises on damaged files; little of it names the file.
-DAMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
 Item = dict[str, Any]
 
@@ -153,26 +154,33 @@ def read_label_map(path: str | Path, image_size: Sequence[int] | None = None) ->
     path, instances = Path(path), None
     if path.name.endswith("_labelTrainIds.png"):
         raise ValueError(f"expected label ids, but {path} holds training ids: give the *_labelIds.png beside it")
-    image = _read_png(path)
-    if image.mode in ("L", "I", "I;16"):
-        label = _in_table(path, labels.as_bytes, np.array(image))
+    size = None if image_size is None else _checked_size(image_size)
+    picture = pictures.read(path)
+    if _holds_ids(picture):
+        label = _in_table(path, labels.as_bytes, np.array(picture.image))
+    elif "grey" in picture.kind:
+        raise ValueError(
+            f"expected ids in one grey channel of 8 or 16 bits, or official colours, in {path}, got {picture}: "
+            "convert it to one of these"
+        )
     else:
         hint = ": paint in the colours of labels.py alone, without antialiasing, and resize with nearest neighbour"
-        label = _in_table(path, labels.ids_from_colors, np.array(_rgb(path, image)), hint)
-    size = label.shape if image_size is None else _checked_size(image_size)
+        colors = np.array(_rgb(path, picture, opaque=True))
+        label = _in_table(path, labels.ids_from_colors, colors, hint)
+    size = size or label.shape
     beside = path.with_name(path.name.replace("_gtFine_labelIds.png", "_gtFine_instanceIds.png"))
     if beside != path and beside.is_file():
         instances = _read_ids(beside, "instanceIds")
-        _check_same_size(path, image.size, beside, instances)
+        _check_same_size(path, picture.image.size, beside, instances)
         instances = _nearest(instances, size).astype(np.int32)
     return _item(_scene_name(path), _nearest(label, size), instances)
 
 
 def read_photo(path: str | Path, image_size: Sequence[int] | None = None) -> Item:
     """An item of `photo` and `name` alone from one file; `image_size` is (height, width), the file's own if None."""
+    size = None if image_size is None else _checked_size(image_size)
     photo = _read_photo(Path(path))
-    size = (photo.height, photo.width) if image_size is None else _checked_size(image_size)
-    return {"photo": _smooth(photo, size), "name": _scene_name(Path(path))}
+    return {"photo": _smooth(photo, size or (photo.height, photo.width)), "name": _scene_name(Path(path))}
 
 
 def boundaries(item: Item) -> torch.Tensor:
@@ -209,40 +217,52 @@ def _scene_name(path: Path) -> str:
 
 
 def _checked_size(image_size: Sequence[int]) -> tuple[int, int]:
-    if len(image_size) != 2 or min(image_size) < 1 or any(int(side) != side for side in image_size):
+    most = pictures.MOST_SIDE
+    if len(image_size) != 2 or not all(1 <= side <= most and int(side) == side for side in image_size):
         raise ValueError(
-            f"expected image_size as (height, width) in whole pixels, both at least 1, got {image_size}"
+            f"expected image_size as (height, width) in whole pixels, both from 1 to {most}, got {image_size}"
         )
-    return int(image_size[0]), int(image_size[1])
-
-
-def _read_png(path: Path) -> Image.Image:
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            return image
-    except DAMAGE as error:
-        raise ValueError(f"expected a readable PNG in {path}, got {error}: fetch the file again") from error
+    height, width = int(image_size[0]), int(image_size[1])
+    if height * width > pictures.MOST_PIXELS:
+        raise ValueError(
+            f"expected an image_size of at most {pictures.MOST_PIXELS} pixels, got {height}x{width}: choose a smaller"
+        )
+    return height, width
 
 
 def _read_photo(path: Path) -> Image.Image:
-    return _rgb(path, _read_png(path))
+    return _rgb(path, pictures.read(path))
 
 
-def _rgb(path: Path, image: Image.Image) -> Image.Image:
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise ValueError(f"expected an 8-bit image in {path}, got mode {image.mode}: convert it to 8-bit RGB")
+def _rgb(path: Path, picture: pictures.Picture, opaque: bool = False) -> Image.Image:
+    if picture.depth > 8:
+        raise ValueError(f"expected an 8-bit image in {path}, got {picture}: convert it to 8-bit RGB")
+    image = picture.image
+    if image.mode == "RGB" and not (opaque and "transparency" in image.info):
+        return image
     # By way of RGBA, or else Pillow warns of a palette with transparency. Alpha is dropped, not blended.
-    return image if image.mode == "RGB" else image.convert("RGBA").convert("RGB")
+    image = image.convert("RGBA")
+    if opaque and (clear := np.array(image.getchannel("A")) < 255).any():
+        first = tuple(np.argwhere(clear)[0].tolist())
+        raise ValueError(
+            f"expected an opaque label map in {path}, got transparency, first found at pixel {first}: "
+            "save it without alpha, every pixel in an official colour"
+        )
+    return image.convert("RGB")
+
+
+def _holds_ids(picture: pictures.Picture) -> bool:
+    """Fewer bits are no ids: 3 of 4 bits is 3 to some programs and 51 of 255 to others."""
+    return picture.kind == "grey" and picture.depth >= 8
 
 
 def _read_ids(path: Path, kind: str) -> np.ndarray:
-    image = _read_png(path)
-    if image.mode not in ("L", "I", "I;16"):
+    picture = pictures.read(path)
+    if not _holds_ids(picture):
         raise ValueError(
-            f"expected one grey channel of ids in {path}, got mode {image.mode}: the *_{kind}.png is needed"
+            f"expected one grey channel of ids, of 8 or 16 bits, in {path}, got {picture}: the *_{kind}.png is needed"
         )
-    return np.array(image)
+    return np.array(picture.image)
 
 
 def _in_table(path: Path, decode: Callable[[Any], np.ndarray], values: np.ndarray, hint: str = "") -> np.ndarray:
@@ -265,6 +285,8 @@ def _smooth(photo: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     height, width = size
     if photo.size != (width, height):
         # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
+        if photo.height * width > pictures.MOST_PIXELS:  # in between, for Pillow changes the width first
+            photo = photo.resize((photo.width, height), Image.Resampling.LANCZOS)
         photo = photo.resize((width, height), Image.Resampling.LANCZOS)
     return _channels_first(np.array(photo))
 

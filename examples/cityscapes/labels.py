@@ -85,7 +85,8 @@ def as_bytes(ids: Any) -> np.ndarray:
         unknown |= (ids < -1) | (ids > 255)
     if unknown.any():
         raise ValueError(
-            f"expected label ids -1..33 (or 255 for -1), got {ids[unknown][0]}: not in the Cityscapes table"
+            f"expected label ids -1..33 (or 255 for -1), got {ids[_first(unknown)]}, first found at pixel "
+            f"{_first(unknown)}: not in the Cityscapes table, to which ids of other tables must be mapped"
         )
     return as_index
 
@@ -109,13 +110,23 @@ def ids_from_colors(rgb: Any) -> np.ndarray:
     rgb = np.asarray(rgb)
     if rgb.dtype.kind not in "iu" or rgb.ndim == 0 or rgb.shape[-1] != 3:
         raise ValueError(f"expected integer colours of shape (..., 3), got {rgb.dtype} of shape {rgb.shape}")
-    wide = rgb.astype(np.int64)
-    code = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
-    nearest = np.searchsorted(_SORTED_COLORS, code).clip(max=len(_SORTED_COLORS) - 1)
-    unknown = (_SORTED_COLORS[nearest] != code) | ((wide < 0) | (wide > 255)).any(-1)
+    flat = rgb.reshape(-1, 3)
+    ids, unknown = np.empty(len(flat), dtype=np.uint8), np.empty(len(flat), dtype=bool)
+    for start in range(0, len(flat), 2**18):  # in parts, for they take many times the bytes of the image
+        part = slice(start, start + 2**18)
+        wide = flat[part].astype(np.int64)
+        code = (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2]
+        nearest = np.searchsorted(_SORTED_COLORS, code).clip(max=len(_SORTED_COLORS) - 1)
+        ids[part] = _SORTED_IDS[nearest]
+        unknown[part] = (_SORTED_COLORS[nearest] != code) | ((wide < 0) | (wide > 255)).any(-1)
     if unknown.any():
-        first = tuple(np.argwhere(unknown)[0].tolist())
+        first = _first(unknown.reshape(rgb.shape[:-1]))
         raise ValueError(
-            f"no Cityscapes label has the colour {tuple(rgb[first].tolist())}, first found at pixel {first}"
+            f"expected official colours alone, but no Cityscapes label has the colour {tuple(rgb[first].tolist())}, "
+            f"first found at pixel {first}"
         )
-    return _SORTED_IDS[nearest]
+    return ids.reshape(rgb.shape[:-1])
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(where.argmax(), where.shape))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 import data
 import labels
+import pictures
 
 CAMVID = Path(__file__).parents[2] / ".." / "shared" / "data" / "camvid64"
 SIZE = (16, 32)
@@ -288,9 +289,9 @@ def test_damage_anywhere_in_a_file_ends_in_a_value_error(tmp_path):
 
 def test_images_of_absurd_size_are_named(tmp_path, monkeypatch):
     path, _ = one_pair(tmp_path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with refused(ValueError, path, "decompression bomb"):
-        data.Cityscapes(tmp_path, "train", SIZE)[0]
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 511)
+    with refused(ValueError, path, "16x32", "511", "shrink"):
+        data.Cityscapes(tmp_path, "train", (8, 16))[0]
 
 
 def test_photos_of_16_bit_are_refused(tmp_path):
@@ -300,11 +301,17 @@ def test_photos_of_16_bit_are_refused(tmp_path):
         data.Cityscapes(tmp_path, "train", SIZE)[0]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1"])
-def test_colour_maps_in_place_of_ids_are_refused(tmp_path, mode):
+@pytest.mark.parametrize(("mode", "kind"), [
+    ("RGB", "8-bit RGB"),
+    ("RGBA", "8-bit RGB with alpha"),
+    ("P", "bit palette"),
+    ("LA", "8-bit grey with alpha"),
+    ("1", "1-bit grey"),
+])
+def test_colour_maps_in_place_of_ids_are_refused(tmp_path, mode, kind):
     _, path = one_pair(tmp_path)
     Image.new(mode, SIZE[::-1]).save(path)
-    with refused(ValueError, path, f"mode {mode}", "labelIds"):
+    with refused(ValueError, path, kind, "labelIds"):
         data.Cityscapes(tmp_path, "train", SIZE)[0]
 
 

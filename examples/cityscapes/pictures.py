@@ -1,0 +1,193 @@
+"""PNG files of one picture, whatever they hold: a picture, upright, or one line that says what is wrong.
+
+Limits are checked before anything is decoded. Chunks are checked here, all of them, and Pillow is given only those
+that make the pixels: no text, profiles or EXIF, which may be damaged or unfold to gigabytes, and no animation.
+What it is given is whole, so that its global limits and options, which other code may set, change nothing.
+"""
+
+import io
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, PngImagePlugin
+
+MOST_PIXELS = 2**26
+"""Images of more pixels are refused; the photos of Cityscapes have 2**21. Reading one takes about a gigabyte."""
+MOST_SIDE = 2**16
+"""No image is higher or wider."""
+MOST_BYTES = 4 * MOST_PIXELS
+"""No file is larger."""
+MOST_CHUNKS = 2**18
+"""No file is in more pieces; those of usual writers have 4 KiB and more."""
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+OTHERS = {
+    "JPEG": rb"\xff\xd8\xff",
+    "GIF": rb"GIF8",
+    "WebP": rb"RIFF....WEBP",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "BMP": rb"BM",
+    "HEIC or AVIF": rb"....ftyp(hei|hev|mif|msf|avi)",
+}
+# By the colour type of the header: its name, channels, and the bits that each of them may have.
+KINDS = {
+    0: ("grey", 1, (1, 2, 4, 8, 16)),
+    2: ("RGB", 3, (8, 16)),
+    3: ("palette", 1, (1, 2, 4, 8)),
+    4: ("grey with alpha", 2, (8, 16)),
+    6: ("RGB with alpha", 4, (8, 16)),
+}
+# The types of chunks that count; those of one kind each that make its colours.
+CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"acTL", b"IEND")
+COLORS = {"palette": (b"PLTE", b"tRNS"), "RGB": (b"tRNS",)}
+# Of the passes of an image: its first column and row, and the steps between columns and rows.
+WHOLE = ((0, 0, 1, 1),)
+INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+# By the orientation that EXIF gives.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Picture(NamedTuple):
+    """The image of a file, upright, and how the file stores it: one of `KINDS`, and the bits of a channel."""
+
+    image: Image.Image
+    kind: str
+    depth: int
+
+    def __str__(self) -> str:
+        return f"{self.depth}-bit {self.kind}"
+
+
+def read(path: Path) -> Picture:
+    """The picture of a PNG file. ValueErrors and OSErrors name the file, say what it is, and what to do."""
+    expected = f"expected a readable PNG in {path}, got"
+    try:
+        return decode(_content(path))
+    except OSError as error:
+        raise type(error)(f"{expected} {error.strerror or error}: check path and permissions") from error
+    except ValueError as error:
+        raise ValueError(f"{expected} {error}") from error
+    except MemoryError as error:
+        raise OSError(f"{expected} an image too large for the memory that is left: shrink it") from error
+
+
+def decode(content: bytes) -> Picture:
+    """The picture in the bytes of a PNG file. ValueErrors say what they are instead, and what to do."""
+    if not content.startswith(SIGNATURE):
+        for other, start in OTHERS.items():
+            if re.match(start, content, re.DOTALL):
+                raise ValueError(f"a {other} file: convert it to PNG, for nothing else is read")
+        start = f"a file that begins with {content[:8]!r}" if content else "an empty file"
+        raise ValueError(f"{start}: fetch it again or convert it to PNG")
+    chunks = _chunks(content)
+    if b"acTL" in chunks:
+        frames = int.from_bytes(chunks[b"acTL"][:4], "big")
+        raise ValueError(f"an animation ({frames} frames) where one picture is read: save one frame as a plain PNG")
+    damaged = ValueError("one whose header, palette or pixels are damaged: fetch the file again")
+    if len(chunks[b"IHDR"]) != 13:
+        raise damaged
+    width, height, depth, color, *methods, interlaced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    kind, channels, depths = KINDS.get(color, ("", 0, ()))
+    if depth not in depths or min(width, height) < 1 or any(methods) or interlaced > 1:
+        raise damaged
+    if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
+        most = f"{MOST_PIXELS} pixels and sides of {MOST_SIDE}"
+        raise ValueError(f"an image of {height}x{width} where at most {most} are read: shrink it")
+    kept = {name: chunks[name] for name in (b"IHDR", *COLORS.get(kind, ())) if name in chunks}
+    colors, rest = divmod(len(kept.get(b"PLTE", b"")), 3)
+    clear = len(kept.get(b"tRNS", b""))
+    if (rest or not clear <= colors <= 256) if kind == "palette" else clear not in (0, 6):
+        raise damaged
+    try:
+        size = _size_of_rows(width, height, channels * depth, INTERLACED if interlaced else WHOLE)
+        pixels = zlib.decompressobj().decompress(chunks[b"IDAT"], size)
+        if len(pixels) < size:
+            raise damaged
+        kept |= {b"IDAT": zlib.compress(pixels, 0), b"IEND": b""}
+        with PngImagePlugin.PngImageFile(io.BytesIO(_file(kept))) as image:
+            image.load()
+    except (zlib.error, OSError, SyntaxError) as error:
+        raise damaged from error
+    if kind == "palette" and any(image.histogram()[colors:]):
+        raise damaged
+    turn = UPRIGHT.get(_orientation(chunks.get(b"eXIf", b"")))
+    return Picture(image if turn is None else image.transpose(turn), kind, depth)
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():  # pipes would be waited for, and devices need not end
+        raise FileNotFoundError("a folder, pipe or device" if path.exists() else "no file")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise ValueError(f"a file of {size} bytes where at most {MOST_BYTES} are read: shrink it")
+        return file.read(size)
+
+
+def _chunks(content: bytes) -> dict[bytes, bytes]:
+    """The chunks that count, by type, those of pixels as one. ValueError where any chunk is damaged or out of place."""
+    view, place = memoryview(content), len(SIGNATURE)
+    pixels: list[memoryview] = []
+    found: dict[bytes, bytes] = {}
+    for _ in range(MOST_CHUNKS):
+        size, kind = int.from_bytes(view[place : place + 4], "big"), bytes(view[place + 4 : place + 8])
+        end = place + 12 + size
+        body, check = view[place + 8 : end - 4], view[end - 4 : end]
+        whole = end <= len(content) and zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(check, "big")
+        # The header comes first, all but pixels come once, and types in capitals are those that must be known.
+        first = (kind == b"IHDR") == (place == len(SIGNATURE))
+        if not whole or not first or kind in found or (kind not in CHUNKS and kind[:1].isupper()):
+            raise ValueError(f"one that is cut off or damaged at byte {place} of {len(content)}: fetch the file again")
+        if kind == b"IDAT":
+            pixels.append(body)
+        elif kind in CHUNKS:
+            found[kind] = bytes(body)
+        place = end
+        if kind == b"IEND":
+            return found | {b"IDAT": b"".join(pixels)}
+    raise ValueError(f"one of more than {MOST_CHUNKS} chunks: save it again with another program")
+
+
+def _file(chunks: dict[bytes, bytes]) -> bytes:
+    parts = [SIGNATURE]
+    for kind, body in chunks.items():
+        parts += struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+    return b"".join(parts)
+
+
+def _size_of_rows(width: int, height: int, bits: int, passes: tuple[tuple[int, int, int, int], ...]) -> int:
+    """The bytes of all rows, each of which begins with the number of its filter; `bits` are those of a pixel."""
+    size = 0
+    for left, top, across, down in passes:
+        columns, rows = len(range(left, width, across)), len(range(top, height, down))
+        size += rows * (1 + (columns * bits + 7) // 8) if columns else 0
+    return size
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation that an EXIF block gives, 1 (upright) where it gives none or is damaged."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, number, value = struct.unpack_from(f"{order}HHIH", exif, place)
+            if (tag, kind, number) == (274, 3, 1):
+                return value
+    except struct.error:  # it ends before
+        pass
+    return 1
