@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import AffineMap, soft_affine
-from condflows.bijector import Bijector, check_inputs, require_context, sum_log_scale
+from condflows.bijector import Bijector, check_count, check_inputs, predict, sum_log_scale
 from condflows.trace import Context
 
 __all__ = ["ActNorm"]
@@ -42,6 +42,7 @@ class ActNorm(Bijector):
 
     def __init__(self, num_channels: int, conditioner: nn.Module | None = None, affine: AffineMap = soft_affine):
         super().__init__()
+        check_count(num_channels, 1, "ActNorm expects at least 1 channel")
         self.num_channels = num_channels
         self.conditioner = conditioner
         self.affine = affine
@@ -66,8 +67,7 @@ class ActNorm(Bijector):
         return log_scale + alpha, shift + log_scale.exp() * _per_channel(self.unit, inputs) * beta
 
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        require_context(context, inputs, "ActNorm")
-        raw = conditioner(context).to(inputs.dtype)
+        raw = predict(conditioner, "ActNorm", inputs, context).to(inputs.dtype)
         vector = (len(inputs), 2 * self.num_channels)
         if raw.shape not in (vector, vector + inputs.shape[2:]):
             raise ValueError(f"ActNorm expects its conditioner to return {vector} or {vector + tuple(inputs.shape[2:])}"

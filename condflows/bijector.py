@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from nflows.transforms.base import Transform
-from torch import Tensor
+from torch import Tensor, nn
 
 from condflows.trace import Context, Trace, context_tensors
 
@@ -50,6 +51,9 @@ def apply(
     transform: Transform, inputs: Tensor, context: Context, inverse: bool, record: bool
 ) -> tuple[Tensor, Tensor, Tensor | Trace]:
     """Call one part of a composition, in either direction, ours or from nflows."""
+    if not hasattr(transform, "inverse"):
+        raise TypeError(f"expected a bijector or an nflows transform, got {type(transform).__name__}, which has no "
+                        "inverse; derive yours from condflows.Bijector")
     if record and isinstance(transform, Bijector):
         return (transform.inverse_with_trace if inverse else transform.forward_with_trace)(inputs, context)
     outputs, logabsdet = transform.inverse(inputs, context) if inverse else transform(inputs, context)
@@ -75,20 +79,27 @@ def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> 
     if not inputs.is_floating_point():
         raise TypeError(f"{name} expects floating-point inputs, got {inputs.dtype}; "
                         "turn integer images into densities with condflows.dequantize first")
-    if not 2 <= inputs.ndim <= 5:
-        raise ValueError(f"{name} expects (batch, channels, *spatial) with 0 to 3 spatial dimensions, "
+    if not 2 <= inputs.ndim <= 5 or 0 in inputs.shape[1:]:
+        raise ValueError(f"{name} expects (batch, channels, *spatial), no size 0, with 0 to 3 spatial dimensions, "
                          f"got shape {tuple(inputs.shape)}; add or merge dimensions")
     if num_channels is not None and inputs.shape[1] != num_channels:
         raise ValueError(f"{name} expects {num_channels} channels in dimension 1, got shape {tuple(inputs.shape)}; "
                          f"build it with num_channels={inputs.shape[1]} or pass other inputs")
 
 
-def check_context(context: Context, inputs: Tensor, name: str) -> None:
-    """Refuse a context that no conditioner of one operation can use with these inputs."""
-    if isinstance(context, Trace):
-        raise ValueError(f"{name} is a single operation and expects one tensor as context, got {context!r}; "
-                         "pass a trace to the composition that it was recorded for")
-    check_batch(context, inputs, name)
+def check_count(count: int, least: int, expected: str, advice: str = "pass a whole number") -> None:
+    """Refuse what is not a whole number of at least so many."""
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
+        raise ValueError(f"{expected}, got {count!r}; {advice}")
+
+
+def check_like(tensor: Tensor, module: nn.Module, name: str) -> None:
+    """Refuse a device or dtype other than that of the parameters; under autocast any floating-point dtype will do."""
+    own = next(module.parameters(), tensor)
+    autocast = tensor.is_floating_point() and torch.is_autocast_enabled(own.device.type)
+    if tensor.device != own.device or not (autocast or tensor.dtype == own.dtype):
+        raise TypeError(f"{name} expects {own.dtype} on {own.device} like its parameters, got {tensor.dtype} on "
+                        f"{tensor.device}; convert it with .to(...), integer images with condflows.dequantize")
 
 
 def check_batch(context: Context, inputs: Tensor, name: str) -> None:
@@ -99,8 +110,15 @@ def check_batch(context: Context, inputs: Tensor, name: str) -> None:
                              f"got shape {tuple(tensor.shape)}; pass one context for each input")
 
 
-def require_context(context: Context, inputs: Tensor, name: str) -> None:
-    """As :func:`check_context`, where the operation cannot do without one."""
-    if context is None:
+def predict(conditioner: nn.Module, name: str, inputs: Tensor, context: Context, *first: Tensor) -> Tensor:
+    """What a conditioner says of a context, which must be there, or of a first part and a context, which need not."""
+    if context is None and not first:
         raise ValueError(f"{name} has a conditioner and expects a context, got None; pass context=...")
-    check_context(context, inputs, name)
+    if isinstance(context, Trace):
+        raise ValueError(f"{name} is a single operation and expects one tensor as context, got {context!r}; "
+                         "pass a trace to the composition that it was recorded for")
+    check_batch(context, inputs, name)
+    raw = conditioner(*first, context)
+    if not isinstance(raw, Tensor):
+        raise TypeError(f"{name} expects its conditioner to return a tensor, got {type(raw).__name__}; return one")
+    return raw

@@ -50,7 +50,7 @@ class Chain(Bijector):
 
     def __init__(self, bijectors: Iterable[Transform], checkpoint: bool = False):
         super().__init__()
-        self.bijectors = nn.ModuleList(bijectors)
+        self.bijectors = nn.ModuleList(list(bijectors))
         self.checkpoint = checkpoint
 
     @property
@@ -133,10 +133,10 @@ class Inverse(Bijector):
         return getattr(self.bijector, "parts", None)
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self.bijector.inverse(inputs, context)
+        return apply(self.bijector, inputs, context, inverse=True, record=False)[:2]
 
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self.bijector(inputs, context)
+        return apply(self.bijector, inputs, context, inverse=False, record=False)[:2]
 
     def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
         return apply(self.bijector, inputs, context, inverse=True, record=True)

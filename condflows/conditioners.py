@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
+from condflows.bijector import check_like
 from condflows.trace import Context, resize
 
 __all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner", "MapConditioner"]
@@ -53,11 +54,13 @@ def _three_convolutions(spatial_dims: int, inputs: int, width: int, outputs: int
     ))
 
 
-def _require(context: Context, name: str, channels: int, ndim: int | None = None) -> Tensor:
+def _require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
+    name = type(net).__name__
     if not isinstance(context, Tensor) or context.ndim < 2 or context.shape[1] != channels:
         came = f"shape {tuple(context.shape)}" if isinstance(context, Tensor) else type(context).__name__
         raise ValueError(f"{name} expects a context tensor with {channels} channels in dimension 1, got {came}; "
                          "pass such a context or build the conditioner for its channels")
+    check_like(context, net, name)
     if ndim is not None and context.ndim != ndim:
         raise ValueError(f"{name} expects a context with {ndim - 2} spatial dimensions, got shape "
                          f"{tuple(context.shape)}; build it with spatial_dims={context.ndim - 2}, or for vectors "
@@ -104,7 +107,7 @@ class GlobalConditioner(nn.Module):
         self.net = _start_at_zero(nn.Sequential(*layers))
 
     def forward(self, context: Tensor) -> Tensor:
-        context = _require(context, "GlobalConditioner", self.context_channels, 2 + self.spatial_dims)
+        context = _require(self, context, self.context_channels, 2 + self.spatial_dims)
         return self.net(soft_bound(context, BOUND))
 
 
@@ -147,7 +150,7 @@ class CouplingConditioner(nn.Module):
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)
         if self.context_channels:
-            context = _require(context, "CouplingConditioner", self.context_channels)
+            context = _require(self, context, self.context_channels)
             code = self.encoder(resize(soft_bound(context, BOUND), inputs))
             inputs = torch.cat([inputs, code.to(inputs.dtype)], dim=1)
         return self.net(inputs)
@@ -190,7 +193,7 @@ class MapConditioner(nn.Module):
         self.net = _three_convolutions(spatial_dims, context_channels, width, num_outputs)
 
     def forward(self, context: Tensor) -> Tensor:
-        context = _require(context, "MapConditioner", self.context_channels, 2 + self.spatial_dims)
+        context = _require(self, context, self.context_channels, 2 + self.spatial_dims)
         return self.net(soft_bound(context, BOUND))
 
 
@@ -218,7 +221,7 @@ class MLPConditioner(nn.Module):
         self.net = _start_at_zero(nn.Sequential(*_mlp([num_inputs + context_features, *hidden, num_outputs])))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
-        inputs = _require(inputs, "MLPConditioner", self.num_inputs)
+        inputs = _require(self, inputs, self.num_inputs)
         if self.context_features:
-            inputs = torch.cat([inputs, _require(context, "MLPConditioner", self.context_features)], dim=1)
+            inputs = torch.cat([inputs, _require(self, context, self.context_features)], dim=1)
         return self.net(soft_bound(torch.asinh(inputs), BOUND))

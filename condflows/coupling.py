@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import AffineMap, soft_affine
-from condflows.bijector import Bijector, check_context, check_inputs, sum_log_scale
+from condflows.bijector import Bijector, check_count, check_inputs, predict, sum_log_scale
 from condflows.trace import Context
 
 __all__ = ["AffineCoupling"]
@@ -43,9 +43,7 @@ class AffineCoupling(Bijector):
 
     def __init__(self, num_channels: int, conditioner: nn.Module, affine: AffineMap = soft_affine):
         super().__init__()
-        if num_channels < 2:
-            raise ValueError(f"AffineCoupling expects at least 2 channels, got {num_channels}; "
-                             "put a Squeeze before it, or use ActNorm")
+        check_count(num_channels, 2, "AffineCoupling expects at least 2 channels", "put a Squeeze before it")
         self.num_channels = num_channels
         self.conditioner = conditioner
         self.affine = affine
@@ -62,10 +60,9 @@ class AffineCoupling(Bijector):
 
     def _split(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         check_inputs(inputs, "AffineCoupling", self.num_channels)
-        check_context(context, inputs, "AffineCoupling")
         moved = self.num_channels // 2
         first, second = inputs.split([self.num_channels - moved, moved], dim=1)
-        raw = self.conditioner(first, context).to(inputs.dtype)
+        raw = predict(self.conditioner, "AffineCoupling", inputs, context, first).to(inputs.dtype)
         expected = (len(inputs), 2 * moved, *inputs.shape[2:])
         if raw.shape != expected:
             raise ValueError(f"AffineCoupling expects its conditioner to return {expected}, got {tuple(raw.shape)}; "

@@ -13,7 +13,7 @@ from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.bijector import Bijector, at_least_float32, check_batch, check_inputs
+from condflows.bijector import Bijector, apply, at_least_float32, check_batch, check_inputs, check_like
 from condflows.chain import Chain, Inverse
 from condflows.split import Split
 from condflows.squeeze import Squeeze
@@ -63,14 +63,11 @@ class Flow(NFlow):
     def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
         """Log-density ``(batch,)`` of the inputs given their contexts, in nats."""
         self._check(inputs, context)
-        noise, logabsdet = self.transform(inputs, context)
+        noise, logabsdet, _ = apply(self.transform, inputs, context, inverse=False, record=False)
         return self._distribution.log_prob(noise) + logabsdet
 
     def sample(  # type: ignore[override]
-        self,
-        num_samples: int,
-        context: Context = None,
-        temperature: float = 1.0,
+        self, num_samples: int, context: Context = None, temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Samples ``(num_samples, *shape)``, or ``(context_size, num_samples, *shape)`` with a context.
@@ -81,10 +78,7 @@ class Flow(NFlow):
         return self.sample_and_log_prob(num_samples, context, temperature, generator)[0]
 
     def sample_and_log_prob(  # type: ignore[override]
-        self,
-        num_samples: int,
-        context: Context = None,
-        temperature: float = 1.0,
+        self, num_samples: int, context: Context = None, temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``sample``, and the log-densities of the samples under the flow (at temperature 1), in nats."""
@@ -101,6 +95,7 @@ class Flow(NFlow):
                             dtype=like.dtype)
         noise = temperature * noise.to(like.device)
         repeated = map_context(lambda tensor: tensor.repeat_interleave(num_samples, 0), context)
+        check_batch(repeated, noise, "Flow")
         samples, logabsdet = self.transform.inverse(noise, repeated)
         log_prob = self._distribution.log_prob(noise) - logabsdet
         return samples.unflatten(0, batch), log_prob.unflatten(0, batch)
@@ -117,6 +112,7 @@ class Flow(NFlow):
 
     def _check(self, inputs: Tensor, context: Context) -> None:
         check_inputs(inputs, "Flow")
+        check_like(inputs, self, "Flow")
         check_batch(context, inputs, "Flow")
         if self.shape is not None and (
             len(self.shape) != inputs.ndim - 1
@@ -206,20 +202,14 @@ class PairedFlow(nn.Module):
         return self.target.log_prob(inputs, self._trace(context))
 
     def sample(
-        self,
-        num_samples: int,
-        context: Context = None,
-        temperature: float = 1.0,
+        self, num_samples: int, context: Context = None, temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Samples ``(context_size, num_samples, *shape)`` of x_b; the source reads each x_a once."""
         return self.target.sample(num_samples, self._trace(context), temperature, generator)
 
     def sample_and_log_prob(
-        self,
-        num_samples: int,
-        context: Context = None,
-        temperature: float = 1.0,
+        self, num_samples: int, context: Context = None, temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``sample``, and the conditional log-densities of the samples (at temperature 1), in nats."""

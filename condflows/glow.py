@@ -76,8 +76,8 @@ def multiscale(
 
     Paper: Glow (arXiv 1807.03039) figure 2.
     """
-    if not steps:
-        raise ValueError("multiscale expects the number of steps of at least one level, got none; pass steps=(8, 8)")
+    if not isinstance(steps, Sequence) or not steps or not all(isinstance(n, int) and n >= 0 for n in steps):
+        raise ValueError(f"multiscale expects the steps of at least one level, got {steps!r}; pass steps=(8, 8)")
     channels *= factor**spatial_dims
     level: list[Transform] = [Squeeze(factor), *(step(channels) for _ in range(steps[0]))]
     if len(steps) > 1:

@@ -30,8 +30,8 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"dequantize expects a tensor, got {type(images).__name__}; convert it with torch.as_tensor")
-    if not 1 <= bits <= 16:
-        raise ValueError(f"dequantize expects 1 to 16 bits, which float32 can hold, got {bits}")
+    if bits not in range(1, 17):
+        raise ValueError(f"dequantize expects 1 to 16 bits, which float32 can hold, got {bits!r}")
     if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
         raise TypeError(f"dequantize expects integer images, got {images.dtype}; pass the 8-bit values, for example "
                         "(image * 255).round().to(torch.uint8)")
@@ -59,7 +59,7 @@ def bits_per_dim(log_prob: Tensor, num_dims: int | Sequence[int], bits: int = 8)
     >>> bits_per_dim(torch.zeros(2), (3, 64, 64))  # the uniform density
     tensor([8., 8.])
     """
-    dims = math.prod(num_dims) if isinstance(num_dims, Sequence) else int(num_dims)
-    if dims < 1:
-        raise ValueError(f"bits_per_dim expects at least one dimension, got {num_dims}; pass the shape of one image")
-    return bits - log_prob / (math.log(2) * dims)
+    sizes = num_dims if isinstance(num_dims, Sequence) else [num_dims]
+    if not all(hasattr(size, "__index__") and size >= 1 for size in sizes):
+        raise ValueError(f"bits_per_dim expects at least one dimension, got {num_dims!r}; pass the shape of one image")
+    return bits - log_prob / (math.log(2) * math.prod(sizes))

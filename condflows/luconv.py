@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
-from condflows.bijector import Bijector, at_least_float32, check_inputs, require_context, sum_log_scale
+from condflows.bijector import Bijector, at_least_float32, check_count, check_inputs, predict, sum_log_scale
 from condflows.trace import Context
 
 __all__ = ["LUConv1x1"]
@@ -54,6 +54,7 @@ class LUConv1x1(Bijector):
 
     def __init__(self, num_channels: int, conditioner: nn.Module | None = None):
         super().__init__()
+        check_count(num_channels, 1, "LUConv1x1 expects at least 1 channel")
         self.num_channels = num_channels
         self.conditioner = conditioner
         q, r = torch.linalg.qr(torch.randn(num_channels, num_channels, dtype=torch.float64))
@@ -96,9 +97,8 @@ class LUConv1x1(Bijector):
     def _offsets(
         self, conditioner: nn.Module, inputs: Tensor, context: Context, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:
-        require_context(context, inputs, "LUConv1x1")
         c = self.num_channels
-        raw = conditioner(context).to(dtype)
+        raw = predict(conditioner, "LUConv1x1", inputs, context).to(dtype)
         if raw.shape != (len(inputs), 2 * c * c + c):
             raise ValueError(f"LUConv1x1 expects its conditioner to return {(len(inputs), 2 * c * c + c)}, "
                              f"got {tuple(raw.shape)}; give it num_outputs={2 * c * c + c}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from condflows.bijector import Bijector, check_inputs, sum_log_scale
+from condflows.bijector import Bijector, check_count, check_inputs, sum_log_scale
 from condflows.trace import Context
 
 __all__ = ["Squeeze"]
@@ -25,8 +25,7 @@ class Squeeze(Bijector):
 
     def __init__(self, factor: int = 2):
         super().__init__()
-        if factor < 1:
-            raise ValueError(f"Squeeze expects a factor of at least 1, got {factor}; use 2 to halve each side")
+        check_count(factor, 1, "Squeeze expects a factor of at least 1", "use 2 to halve each side")
         self.factor = factor
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

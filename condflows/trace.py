@@ -61,9 +61,9 @@ class Trace:
         ``extra`` is ``(batch, channels, *spatial)`` and is resized to each entry (averaged down, repeated up),
         or ``(batch, channels)`` and is repeated at every position.
         """
-        if extra.ndim < 2:
-            raise ValueError(f"expected side information (batch, channels, *spatial), got shape {tuple(extra.shape)}; "
-                             "add the missing dimensions")
+        if not isinstance(extra, Tensor) or extra.ndim < 2:
+            raise ValueError("expected side information as a tensor (batch, channels, *spatial), got "
+                             f"{getattr(extra, 'shape', extra)}; convert it, or add the missing dimensions")
         sizes = {len(leaf) for leaf in self.leaves()} - {len(extra)}
         if sizes:
             raise ValueError(f"expected side information of batch size {sizes.pop()}, got {len(extra)}; "
@@ -97,7 +97,8 @@ def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Conte
     if isinstance(context, (tuple, list)):
         values = [map_context(function, value) for value in context]
         return type(context)(*values) if hasattr(context, "_fields") else type(context)(values)
-    raise TypeError(f"expected a context of tensors (a tensor, a Trace, a tuple, list or dict), got {type(context)}")
+    raise TypeError(f"expected a context of tensors (a tensor, a Trace, a tuple, list or dict), got {type(context)}; "
+                    "convert arrays with torch.as_tensor")
 
 
 def context_tensors(context: Context) -> list[Tensor]:

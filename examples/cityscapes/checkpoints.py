@@ -15,6 +15,7 @@ from weights import load_exactly
 
 FORMAT = 1
 """Of the files; a number that this code does not know is refused."""
+NEEDED = {"step", "best", "skipped", "log_length", "pairs"}
 KEPT = 2
 PATTERN = "step_*.safetensors"
 
@@ -47,6 +48,8 @@ def read(path: Path) -> Checkpoint:
             facts = json.loads((file.metadata() or {})["facts"])
             if facts["format"] != FORMAT:
                 raise ValueError(f"its format is {facts['format']}, this version of condflows reads {FORMAT}")
+            if missing := NEEDED - facts.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no whole checkpoint ({error or type(error).__name__})") from error

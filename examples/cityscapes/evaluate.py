@@ -66,10 +66,13 @@ class Config:
 
 def main(arguments: list[str]) -> None:
     """Evaluate as the command line says; a mistake of the user's ends in one line and exit status 2."""
-    config = tyro.cli(Config, args=arguments, description=__doc__)
+    cli.run("evaluate.py", work, cli.parse("evaluate.py", Config, arguments, description=__doc__))
+
+
+def work(config: Config) -> None:
     from evaluation import evaluate  # torch takes seconds to import: not before --help is answered
 
-    cli.run("evaluate.py", evaluate, config)
+    evaluate(config)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+import cli
 import report
 import runs
 from classifiers import load_judge
@@ -47,6 +48,7 @@ def evaluate(config: "Config") -> dict[str, Any]:
     if name is None or (name == "colors") != (direction == "photo2label"):
         raise ValueError(f"--judge {name}: photos need one of espnet-camvid, pspnet, and label maps colors; these runs "
                          f"are {direction}")
+    names = unique_names(models)
     judge = load_judge(name, config.judge_weights, device)
     train_set = open_dataset(config.data, "train", size, config.generated)
     dataset = open_dataset(config.data, config.split, size, config.generated)
@@ -58,7 +60,6 @@ def evaluate(config: "Config") -> dict[str, Any]:
         "judge": name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats, "draws": config.draws,
         "batch_size": config.batch_size, "seed": config.seed,
     }
-    names = unique_names(models)
     results: dict[str, Any] = {"settings": settings, "runs": {}}
     kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
     results["references"] = kept.get("scores", lambda: references(
@@ -81,9 +82,9 @@ def evaluate(config: "Config") -> dict[str, Any]:
 
 def checked(config: "Config") -> "Config":
     """The configuration with its temperatures; what cannot be measured is refused before any work is done."""
-    for option in ("repeats", "draws", "scenes", "batch_size", "generated"):
-        if getattr(config, option) < 1:
-            raise ValueError(f"--{option.replace('_', '-')} {getattr(config, option)}: at least 1 is needed")
+    if not config.runs:
+        raise ValueError("there is nothing to evaluate: give the directories of one or several runs of train.py")
+    cli.check_counts(config, repeats=1, draws=1, scenes=1, batch_size=1, generated=1, seed=0)
     if config.sweep and config.temperatures:
         raise ValueError("--sweep is temperatures 0.0 to 1.0: leave out --temperatures")
     temperatures = SWEEP if config.sweep else config.temperatures or (1.0,)
@@ -144,10 +145,10 @@ def training_cost(run: runs.Run, item: dict[str, Any]) -> dict[str, float] | Non
     epochs = [row for row in run.metrics() if row["split"] == "train"]
     if not epochs:
         return None
-    size, ends = run.config["batch_size"], [0, *(int(row["step"]) for row in epochs)]
+    options = Namespace(**dataclasses.asdict(Options()) | run.config)  # runs of older versions have fewer
+    size, ends = options.batch_size, [0, *(int(row["step"]) for row in epochs)]
     seconds = sum(size * (end - begin) / float(row["images_per_second"])
                   for begin, end, row in zip(ends, ends[1:], epochs, strict=False) if row["images_per_second"])
-    options = Namespace(**dataclasses.asdict(Options()) | run.config)  # runs of older versions have fewer
     objective = (Likelihood if run.is_flow else Adversarial)(copy.deepcopy(run.model).train(), options)  # type: ignore
     with FlopCounterMode(display=False) as counter:
         objective.update([run.pairs()(default_collate([item]))])

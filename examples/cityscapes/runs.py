@@ -21,10 +21,12 @@ from torch.utils.tensorboard.writer import SummaryWriter
 import condflows
 
 import checkpoints
+import cli
 import files
 import processes
 from models import MODELS
-from pairs import DIRECTIONS, Pairs
+from pairs import Pairs
+from train import Config
 from weights import load_exactly, read_state
 
 FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"}
@@ -35,15 +37,18 @@ WEIGHTS = {"best": "best.safetensors", "last": "model.safetensors"}
 def choose_device(name: str | None) -> torch.device:
     """The device of that name; if None a GPU if there is one, else the CPU; cuda is each process's own GPU."""
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name is None else name)
         if device == torch.device("cuda") and processes.world() > 1:
             device = torch.device("cuda", processes.local_rank())
             if device.index >= torch.cuda.device_count():
                 raise ValueError(f"no GPU for process {processes.rank()}, number {device.index} of a machine with "
                                  f"{torch.cuda.device_count()} GPUs: start one for each GPU, or name a --device")
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise ValueError(f"--device {name}: {reason}: give cpu, or cuda:0 where torch finds a GPU") from error
     return device
 
 
@@ -56,8 +61,11 @@ def check_temperature(temperature: float, model: str) -> None:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Refuse a directory that is in use, before any work is done for it."""
-    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Refuse a directory that is in use or cannot be, before any work is done for it."""
+    there = next(path for path in (out, *out.parents) if os.path.lexists(path) or path == path.parent)
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is no directory: give another")
+    if not overwrite and out.exists() and any(out.iterdir()):
         raise ValueError(f"--out {out} is in use: give another, or --overwrite to replace files of the same names")
 
 
@@ -104,7 +112,7 @@ def read_config(run: Path) -> dict[str, Any]:
     path = run / "config.json"
     try:
         config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"expected a run of train.py in {run}, with a readable config.json, got {error}: give the "
                          "directory that train.py named") from error
     check_config(config, path)
@@ -122,12 +130,11 @@ def check_config(config: Any, where: object) -> None:
         reason = f"no {', '.join(wrong)}"
     elif config["model"] not in MODELS:
         reason = f"the model {config['model']!r}"
-    elif unknown := config["model_arguments"].keys() - inspect.signature(MODELS[config["model"]]).parameters.keys():
+    elif unknown := config["model_arguments"].keys() - (  # affine is a function, which no file holds
+            inspect.signature(MODELS[config["model"]]).parameters.keys() - {"affine"}):
         reason = f"the model {config['model']!r} with {', '.join(sorted(unknown))}"
-    elif len(config["image_size"]) != 2 or not all(isinstance(side, int) for side in config["image_size"]):
-        reason = f"the image size {config['image_size']}"
-    elif config.get("direction", "label2photo") not in list(DIRECTIONS):
-        reason = f"the direction {config['direction']!r}"
+    elif misfits := cli.misfits(Config, config):
+        reason = f"the {misfits[0].replace('_', ' ')} {config[misfits[0]]!r}"
     else:
         return
     raise ValueError(f"{where}: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
@@ -151,7 +158,7 @@ def build_model(config: Mapping[str, Any], where: object) -> Any:
     """The model of a configuration, with the weights of a start."""
     try:
         return MODELS[config["model"]](**config["model_arguments"])
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except Exception as error:  # what a model's builder raises for arguments of another kind
         writer = other_version(config)
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{where}: {config['model']} cannot be built with {config['model_arguments']}, {reason}: "
@@ -210,7 +217,7 @@ class Run:
     def metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv; none where there is only a model."""
         curves = self.path / "metrics.csv"
-        return list(csv.DictReader(curves.read_text().splitlines())) if curves.exists() else []
+        return read_curves(curves) if curves.exists() else []
 
     def check_size(self, size: Sequence[int]) -> None:
         """Refuse images that the model's levels do not divide, or that are no images."""
@@ -237,6 +244,7 @@ class Logger:
     def __init__(self, out: Path, step: int = 0, length: int | None = None):
         self.path = out / "metrics.csv"
         if length is not None and self.path.exists():
+            read_curves(self.path, length)  # refuses what is damaged before it is touched
             os.truncate(self.path, min(length, self.path.stat().st_size))
         if length is not None and (not self.path.exists() or self.path.stat().st_size < length):
             print(f"{self.path} is shorter than it was at the checkpoint: the curves have a gap", flush=True)
@@ -267,8 +275,7 @@ class Logger:
 
     def rows(self) -> list[dict[str, str]]:
         """What was written, as text."""
-        with self.path.open() as file:
-            return list(csv.DictReader(file))
+        return read_curves(self.path)
 
     def means(self, epoch: int) -> dict[str, float]:
         """The figures of an epoch, means over its steps."""
@@ -290,15 +297,31 @@ class Logger:
             self.tensorboard.close()
 
 
+def read_curves(path: Path, length: int | None = None) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``, or of its first bytes, as text; ValueError if they are damaged."""
+    try:
+        whole = path.read_bytes()[:length].rpartition(b"\n")[0]  # without a row that is still being written
+        rows = list(csv.DictReader(whole.decode().splitlines()))
+        for row in rows:
+            if missing := {"step", "epoch", "split"} - row.keys():
+                raise ValueError(f"without {', '.join(sorted(missing))}")
+            for name, value in row.items():
+                if name != "split" and value:
+                    float(value)
+    except (ValueError, LookupError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of a training ({error!r}): restore it, or remove it") from error
+    return rows
+
+
 def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
     """Plot ``metrics.csv``: the loss of every step, and the figure of training and validation."""
-    with (out / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_curves(out / "metrics.csv")
     plot = Figure(figsize=(10, 3.5), layout="constrained")
     left, right = plot.subplots(1, 2)
     for axes, column, splits in ((left, "loss", ("step",)), (right, figure, ("train", "val"))):
         for split in splits:
-            points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split and row[column]]
+            points = [(int(row["step"]), float(row[column])) for row in rows
+                      if row["split"] == split and row.get(column)]
             axes.plot(*np.array(points or [(0, math.nan)]).T, label=split, linewidth=1)
         axes.set_xlabel("step")
     left.set_ylabel("loss, nats per dimension" if figure == "bits_per_dim" else "loss of the generator")

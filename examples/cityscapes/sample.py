@@ -70,10 +70,13 @@ class Config:
 
 def main(arguments: list[str]) -> None:
     """Sample as the command line says; a mistake of the user's ends in one line and exit status 2."""
-    config = tyro.cli(Config, args=arguments, description=__doc__)
+    cli.run("sample.py", work, cli.parse("sample.py", Config, arguments, description=__doc__))
+
+
+def work(config: Config) -> None:
     from sampling import sample  # torch takes seconds to import: not before --help is answered
 
-    cli.run("sample.py", sample, config)
+    sample(config)
 
 
 if __name__ == "__main__":

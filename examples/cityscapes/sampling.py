@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+import cli
 import processes
 import runs
 from data import Item, open_dataset, read_label_map, read_photo
@@ -79,6 +80,7 @@ def save_grid(rows: Sequence[Sequence[Tensor]], path: Path) -> None:
 
 def sample(config: "Config") -> None:
     """Do what the command line of sample.py says."""
+    cli.check_counts(config, samples=1, scenes=1, num_shards=1)
     if (config.out is None) == (config.augment is None):
         raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
     shard, count = config.shard, config.num_shards
@@ -96,8 +98,6 @@ def sample(config: "Config") -> None:
         runs.check_temperature(temperature, run.name)
     if config.augment is None and (shard, count) != (0, 1):
         raise ValueError("--shard and --num-shards are parts of --augment; leave them out")
-    if config.samples < 1:
-        raise ValueError(f"--samples {config.samples}: at least 1 is needed")
     if config.augment is not None:
         check_augment(run, config, temperatures)
         (temperature,) = temperatures.values()
@@ -125,8 +125,6 @@ def choose(run: Run, config: "Config", size: Sequence[int]) -> tuple[Any, dict[s
         if not places:
             every = len(dataset)
             count = config.scenes if config.scenes is not None else every if config.augment else SCENES
-            if count < 1:
-                raise ValueError(f"--scenes {count}: at least 1 is needed")
             count = min(count, every)
             places = [round(i * (every - 1) / max(1, count - 1)) for i in range(count)]
         names = [names[place] for place in places]

@@ -16,9 +16,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import tyro
+from typing import Any, Literal, get_args
 
 import cli
 import stopping
@@ -149,19 +147,22 @@ def parse(arguments: list[str]) -> Config:
     default = begun_with(known.out) if known.resume and known.out else None
     if default is None:
         default = PRESETS.get(known.preset, PRESETS["small"])
-        default = dataclasses.replace(default, model=known.model, **OF_MODEL.get(known.model, {}))
-    return tyro.cli(Config, default=default, args=arguments, description=__doc__)
+        if known.model in get_args(Config.__annotations__["model"]):
+            default = dataclasses.replace(default, model=known.model, **OF_MODEL.get(known.model, {}))
+    return cli.parse("train.py", Config, arguments, default=default, description=__doc__)
 
 
 def begun_with(out: Path) -> Config | None:
     """The configuration of the run in a directory, None where none can be read."""
     try:
         stored = json.loads((out / "config.json").read_text())
-        names = [field.name for field in dataclasses.fields(Config) 
+        names = [field.name for field in dataclasses.fields(Config)
                  if field.name in stored and field.name not in OF_A_START]
+        if cli.misfits(Config, stored):
+            return None  # check_resumed says so
         values: Any = {name: tuple(stored[name]) if isinstance(stored[name], list) else stored[name] for name in names}
         return Config(**values | {"data": stored["data"] and Path(stored["data"]), "out": out})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 import cli
 
 
@@ -61,10 +59,13 @@ class Config:
 
 def main(arguments: list[str]) -> None:
     """Train as the command line says; a mistake of the user's ends in one line and exit status 2."""
-    config = tyro.cli(Config, args=arguments, description=__doc__)
+    cli.run("train_classifier.py", work, cli.parse("train_classifier.py", Config, arguments, description=__doc__))
+
+
+def work(config: Config) -> None:
     from classifiers.training import train  # torch takes seconds to import: not before --help is answered
 
-    cli.run("train_classifier.py", train, config)
+    train(config)
 
 
 if __name__ == "__main__":

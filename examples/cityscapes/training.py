@@ -25,6 +25,7 @@ import condflows
 from condflows.trace import map_context
 
 import checkpoints
+import cli
 import loading
 import processes
 import runs
@@ -38,7 +39,7 @@ from train import OF_A_START
 if TYPE_CHECKING:
     from train import Config
 
-GRID_ROWS, GRID_SAMPLES = 4, 3
+GRID_ROWS, GRID_SAMPLES, MOST_STEPS = 4, 3, 1000
 MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every", "checkpoint_every",
               "skip_bad_batches", "skip_bad_files", "workers"}
 """Options that may differ from those that a run was begun with, when it is resumed."""
@@ -55,10 +56,12 @@ def train(config: "Config", stop: Stop | None = None) -> Path:
 
 def check(config: "Config") -> None:
     """Refuse values that no training can have."""
-    for option, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("init_pairs", 1), ("validate_every", 1),
-                          ("checkpoint_every", 1), ("warmup_steps", 0), ("skip_bad_batches", 0), ("workers", 0)):
-        if getattr(config, option) < least:
-            raise ValueError(f"--{option.replace('_', '-')} {getattr(config, option)}: at least {least} is needed")
+    cli.check_counts(config, epochs=1, batch_size=1, accumulate=1, init_pairs=1, generated=1, width=1, context_width=1,
+                     validate_every=1, checkpoint_every=1, warmup_steps=0, skip_bad_batches=0, seed=0, workers=0)
+    cli.check_finite(config, "learning_rate")
+    cli.check_finite(config, "source_weight", zero=True)
+    if config.steps is not None and not (config.steps and all(1 <= steps <= MOST_STEPS for steps in config.steps)):
+        raise ValueError(f"--steps {' '.join(map(str, config.steps))}: every level needs 1 to {MOST_STEPS}")
     if config.clip_norm is not None and not config.clip_norm > 0:
         raise ValueError(f"--clip-norm {config.clip_norm}: a positive number is needed; leave it out for no clipping")
     if config.ema is not None and not 0 < config.ema < 1:
@@ -123,9 +126,9 @@ class Training:
             facts = {name: value for name, value in facts.items() if name not in OF_A_START}
             if resumed is None:
                 runs.create(self.out, facts | {"data_statistics": statistics})
-            else:
-                runs.update(self.out, facts)
             self.log = runs.Logger(self.out, self.step, log_length)
+            if resumed is not None:
+                runs.update(self.out, facts)
 
     def split(self, name: str) -> Any:
         """A split of the data, on request without what cannot be read."""
@@ -368,6 +371,8 @@ def model_arguments(config: "Config") -> dict[str, Any]:
             raise ValueError(f"--{options.get(name, name).replace('_', '-')}: {config.model} has no such option; "
                              "leave it out")
     height, width = config.image_size
+    if not 1 <= min(height, width) <= max(height, width) <= 2**16:
+        raise ValueError(f"--image-size {height} {width}: height and width from 1 to {2**16} are needed")
     if "depth" in accepted:  # as many levels as the size allows
         divisor = math.gcd(height, width)
         arguments["depth"] = min(accepted["depth"].default, (divisor & -divisor).bit_length() - 1)

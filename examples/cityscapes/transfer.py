@@ -113,8 +113,7 @@ def choose(config: Config, run: Any, size: tuple[int, int]) -> list[tuple[dict, 
 
 def main(arguments: list[str]) -> None:
     """Transfer as the command line says; a mistake of the user's ends in one line and exit status 2."""
-    config = tyro.cli(Config, args=arguments, description=__doc__)
-    cli.run("transfer.py", transfer, config)
+    cli.run("transfer.py", transfer, cli.parse("transfer.py", Config, arguments, description=__doc__))
 
 
 if __name__ == "__main__":

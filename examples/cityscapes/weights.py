@@ -35,6 +35,8 @@ def read_state(path: Path | None) -> Mapping[str, Tensor]:
         content = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if type(error).__name__ == "UnpicklingError":  # torch's own words advise to run it
+            reason = "one that may run code when it is read"
         raise ValueError(f"expected a readable .safetensors or torch file in {path}, got {reason}; "
                          "fetch the file again") from error
     return state_dict_in(content, path)

@@ -277,7 +277,7 @@ MISTAKES = {
     "no clipping by 0": (["--clip-norm", "0"], "positive number"),
     "a temperature below 0": (["--temperature", "-1"], "--temperature -1"),
     "no batch": (["--batch-size", "0"], "--batch-size"),
-    "no generated scenes": (["--generated", "0"], "length"),
+    "no generated scenes": (["--generated", "0"], "--generated 0: at least 1"),
     "boundaries for a model that cannot read them": (["--boundaries", "--model", "c_flow"], "--boundaries: c_flow"),
     "boundaries of what is to be predicted": (["--boundaries", "--direction", "photo2label"], "leave it out"),
     "steps of pix2pix": (["--model", "pix2pix"], "--steps: pix2pix"),

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+import cli
 import runs
 from classifiers import class_indices
 from classifiers.pspnet import CITYSCAPES, PSPNet, PSPNetJudge, normalize
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
 
 def train(config: "Config") -> Path:
     """Train as the configuration says and return the directory of the judge."""
-    for option, least in (("epochs", 1), ("batch_size", 2), ("width", 1), ("base_size", 8)):
-        value = getattr(config, option)
-        if value is not None and value < least:
-            raise ValueError(f"--{option.replace('_', '-')} {value}: at least {least} is needed")
+    cli.check_counts(config, epochs=1, batch_size=2, width=1, base_size=8, generated=1, seed=0, workers=0)
+    cli.check_finite(config, "learning_rate")
+    cli.check_finite(config, "aux_weight", zero=True)
     if min(config.layers) < 1:
         raise ValueError(f"--layers {' '.join(map(str, config.layers))}: every stage needs at least 1 block")
-    if not 0 < config.scale[0] <= config.scale[1]:
+    if not 0 < config.scale[0] <= config.scale[1] < math.inf:
         raise ValueError(f"--scale {config.scale[0]} {config.scale[1]}: positive numbers are needed, the least first")
     runs.check_free(config.out, config.overwrite)
     device = runs.choose_device(config.device)

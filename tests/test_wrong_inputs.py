@@ -1,0 +1,72 @@
+"""Every mistake of docs/wrong_inputs.md that is made with the library: the error of the page, and nothing changes."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from wrong_inputs import OF_LIBRARY, ROWS, matches
+
+import condflows
+from condflows import Bijector, Flow, PairedFlow, glow_step, multiscale
+from condflows.conditioners import CouplingConditioner
+
+
+class Returns(nn.Module):
+    """A conditioner that returns just this value."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, *inputs):
+        return self.value
+
+
+class Wrong(Bijector):
+    """Without its log-determinant."""
+
+    def forward(self, inputs, context=None):
+        return 2 * inputs, inputs.new_zeros(len(inputs))
+
+    def inverse(self, inputs, context=None):
+        return inputs / 2, inputs.new_zeros(len(inputs))
+
+
+def step(c, context=0):
+    return glow_step(c, CouplingConditioner(c, 8, context))
+
+
+@pytest.fixture
+def names():
+    """The names that the page says its expressions know."""
+    return vars(condflows) | vars(condflows.conditioners) | {
+        "torch": torch, "check_bijector": condflows.testing.check_bijector, "returns": Returns, "Wrong": Wrong,
+        "x": torch.randn(2, 4, 4, 4), "i": torch.rand(2, 3, 8, 8), "v": torch.randn(2, 4), "c": torch.randn(2, 3),
+        "flow": Flow(multiscale(3, (1, 1), step), (3, None, None)),
+        "pair": PairedFlow(multiscale(3, (1,), step), multiscale(3, (1,), lambda c: step(c, c)))}
+
+
+@pytest.mark.parametrize("row", OF_LIBRARY, ids=lambda row: row.mistake)
+def test_a_mistake_gets_the_error_of_the_page(row, names):
+    before = copy.deepcopy([names["flow"].state_dict(), names["pair"].state_dict()])
+    kept = {name: names[name].clone() for name in "xivc"}
+    with pytest.raises((ValueError, TypeError, AssertionError)) as error:
+        eval(row.given, names)
+    assert matches(f"{error.type.__name__}: {error.value}", row.gets), f"{error.type.__name__}: {error.value}"
+    after = [names["flow"].state_dict(), names["pair"].state_dict()]
+    assert all(torch.equal(one[name], other[name]) for one, other in zip(before, after, strict=True) for name in one)
+    assert all(torch.equal(value, names[name]) for name, value in kept.items())
+
+
+def test_the_page_is_complete():
+    mistakes = [row.mistake for row in ROWS]
+    assert len(mistakes) == len(set(mistakes))
+    assert len(mistakes) >= 40
+    assert not [row for row in ROWS if not row.gets.strip(" .")]
+
+
+def test_dots_of_a_message_stand_for_anything_and_all_else_for_itself():
+    assert matches("got 3 of (2, 4)", "got ... of (2, 4)")
+    assert not matches("got 3 of (2, 4), and more", "got ... of (2, 4)")
+    assert not matches("got 3 of 2, 4", "got ... of (2, 4)")
