@@ -61,6 +61,7 @@ def test_is_an_nflows_flow_and_agrees_with_it():
     theirs = NFlow(flow.transform, StandardNormal([2]))
     x = torch.randn(5, 2)
     torch.testing.assert_close(flow.log_prob(x, context), theirs.log_prob(x, context), check_dtype=False)
+    assert torch.equal(flow(x, context), flow.log_prob(x, context))
     assert theirs.sample(4, context).shape == flow.sample(4, context).shape == (5, 4, 2)
 
 
@@ -117,6 +118,14 @@ def test_a_generator_makes_samples_reproducible():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_the_temperature_is_one_unless_given(pair, images):
+    flow = Flow(ActNorm(2), shape=(2,))
+    for model, context in ((flow, None), (pair, images[0])):
+        want = model.sample(2, context, 1.0, torch.Generator().manual_seed(1))
+        for sample in (model.sample, lambda *args, m=model, **kwargs: m.sample_and_log_prob(*args, **kwargs)[0]):
+            assert torch.equal(sample(2, context, generator=torch.Generator().manual_seed(1)), want)
+
+
 def test_float64_models_sample_float64():
     flow = vector_flow().double()
     samples, log_prob = flow.sample_and_log_prob(3, torch.randn(2, 3, dtype=torch.float64))
@@ -124,11 +133,20 @@ def test_float64_models_sample_float64():
     noise = flow.transform_to_noise(samples[:, 0], torch.zeros(2, 3, dtype=torch.float64))
     restored = flow.transform_from_noise(noise, torch.zeros(2, 3, dtype=torch.float64))
     assert (restored - samples[:, 0]).abs().max() < 1e-12
+    without_parameters = Flow(Chain([]), (2,))
+    assert without_parameters.sample(3, torch.randn(2, 3, dtype=torch.float64)).dtype == torch.float64
+    assert without_parameters.sample(3).dtype == torch.float32
+    assert without_parameters.log_prob(torch.zeros(3, 2, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_noise_is_on_the_models_device():
     flow = Flow(ActNorm(2), shape=(2,)).to("meta")
     assert flow.sample(3).device.type == "meta"
+    generator = torch.Generator().manual_seed(0)
+    assert flow.sample(3, generator=generator).device.type == "meta"
+    drawn = torch.Generator().manual_seed(0)
+    torch.randn(3, 2, generator=drawn)
+    assert torch.equal(generator.get_state(), drawn.get_state())  # drawn where the generator is
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -147,8 +165,19 @@ def test_open_shapes_take_the_size_of_an_image_context(temperature):
                 Flow(transform).sample(1, data)  # 3 channels cannot be unsqueezed, but the number was understood
         else:
             assert Flow(transform).sample(2, data).shape == (4, 2, 3, 8, 12)
-    flow = Flow(multiscale(1, (1,), lambda c: ActNorm(c), spatial_dims=3))
-    assert flow.sample(2, torch.randn(4, 5, 2, 4, 6)).shape == (4, 2, 1, 2, 4, 6)
+    volume = torch.randn(4, 5, 2, 4, 6)
+    flow = Flow(multiscale(3, (1,), lambda c: ActNorm(c), spatial_dims=3))
+    assert flow.sample(2, volume, temperature).shape == (4, 2, 3, 2, 4, 6)
+    flow = Flow(Chain([Inverse(Squeeze()), ActNorm(3), Squeeze()]))
+    assert flow.sample(2, volume, temperature).shape == (4, 2, 24, 2, 4, 6)
+
+
+def test_the_size_is_that_of_the_first_image_or_of_the_last_entry_of_a_trace():
+    flow, small, large = Flow(Chain([ActNorm(3), ActNorm(3)]), (3, None, None)), (4, 5, 2, 2), (4, 5, 8, 12)
+    for context in ((torch.randn(4, 1), torch.randn(large), torch.randn(small), torch.randn(4, 1)),
+                    Trace([torch.randn(small), torch.randn(large)])):
+        assert flow.sample(2, context).shape == (4, 2, 3, 8, 12)
+    assert Flow(ActNorm(3), (3, None)).sample(2, torch.randn(4, 5, 7)).shape == (4, 2, 3, 7)
 
 
 def test_structured_contexts():
@@ -301,6 +330,8 @@ def test_models_in_bfloat16_keep_densities_in_float32():
     noise, logabsdet = flow.transform(x, context)
     assert noise.dtype == torch.bfloat16
     assert logabsdet.dtype == flow.log_prob(x, context).dtype == torch.float32
+    for bijector in (Chain([]), *flow.transform.parts):
+        assert bijector(x, context)[1].dtype == bijector.inverse(x, context)[1].dtype == torch.float32
     torch.testing.assert_close(flow.transform.inverse(noise, context)[0], x, rtol=0.1, atol=0.1)
 
 
@@ -334,9 +365,9 @@ def test_conditioners_run_in_bf16_under_autocast(images):
 ERRORS = {
     "shape": (lambda: Flow(ActNorm(2), (2,)).log_prob(torch.randn(3, 4)), ValueError, r"\(batch, 2\), got \(3, 4\)"),
     "rank": (lambda: Flow(ActNorm(2), (2, None)).log_prob(torch.randn(3, 2)), ValueError, r"\(batch, 2, None\)"),
-    "integers": (lambda: Flow(ActNorm(2)).log_prob(torch.ones(3, 2, dtype=int)), TypeError, "dequantize"),
+    "integers": (lambda: Flow(ActNorm(2)).log_prob(torch.ones(3, 2, dtype=int)), TypeError, "^Flow.*dequantize"),
     "integer noise": (
-        lambda: Flow(ActNorm(2)).transform_from_noise(torch.ones(3, 2, dtype=int)), TypeError, "floating"),
+        lambda: Flow(ActNorm(2)).transform_from_noise(torch.ones(3, 2, dtype=int)), TypeError, "^Flow expects float"),
     "no samples": (lambda: Flow(ActNorm(2), (2,)).sample(0), ValueError, "positive whole number of samples, got 0"),
     "half a sample": (lambda: Flow(ActNorm(2), (2,)).sample(1.5), ValueError, "positive whole number of samples"),
     "open shape without context": (lambda: Flow(ActNorm(2)).sample(1), ValueError, "open shape None.*shape=..."),
@@ -347,7 +378,17 @@ ERRORS = {
     "a yes for a number": (lambda: Flow(ActNorm(2), (2,)).sample(True), ValueError, "number of samples, got True"),
     "no temperature": (lambda: Flow(ActNorm(2), (2,)).sample(1, temperature=None), ValueError, "at least 0, got None"),
     "batch of an unused context": (
-        lambda: Flow(ActNorm(2)).log_prob(torch.randn(3, 2), torch.randn(5, 3)), ValueError, r"batch size 3.*\(5, 3\)"),
+        lambda: Flow(ActNorm(2)).log_prob(torch.randn(3, 2), torch.randn(5, 3)), ValueError,
+        r"Flow expects a context of batch size 3.*\(5, 3\)"),
+    "batch of the context of noise": (
+        lambda: Flow(ActNorm(2)).transform_from_noise(torch.randn(3, 2), torch.randn(5, 3)), ValueError,
+        "^Flow expects a context of batch size 3"),
+    "batch of the context of what becomes noise": (
+        lambda: Flow(ActNorm(2)).transform_to_noise(torch.randn(3, 2), torch.randn(5, 3)), ValueError,
+        "^Flow expects a context of batch size 3"),
+    "contexts of two batch sizes": (
+        lambda: Flow(ActNorm(2), (2,)).sample(2, (torch.randn(3, 1), torch.randn(4, 1))), ValueError,
+        r"^Flow expects a context of batch size 6.*\(8, 1\)"),
     "pair with half a tuple": (
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).sample(1, (torch.randn(3, 2),)), TypeError, "x_a, side information"),
     "channels of an open split": (

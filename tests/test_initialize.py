@@ -8,7 +8,7 @@ from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow as NFlow
 from torch import nn
 
-from condflows import ActNorm, Chain, Flow, Inverse, LUConv1x1, PairedFlow, glow_step, initialize
+from condflows import ActNorm, Bijector, Chain, Flow, Inverse, LUConv1x1, PairedFlow, glow_step, initialize
 from condflows.conditioners import CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
 
@@ -57,7 +57,7 @@ def test_conditioners_that_do_not_start_at_zero_are_normalized_too():
         assert_normalized(outputs)
 
 
-@pytest.mark.parametrize("shape", [(40, 3), (5, 3, 8), (2, 3, 8, 8), (2, 3, 4, 4, 4), (1, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(40, 3), (2, 3), (5, 3, 8), (2, 3, 8, 8), (2, 3, 4, 4, 4), (1, 3, 8, 8)])
 def test_any_number_of_dimensions(shape):
     actnorm = ActNorm(3)
     x = torch.randn(shape) * torch.tensor([1e-4, 1.0, 1e4]).reshape(1, 3, *(1 for _ in shape[2:])) + 7e-4
@@ -65,6 +65,7 @@ def test_any_number_of_dimensions(shape):
     assert_normalized(actnorm(x)[0], 1e-3)
 
 
+@pytest.mark.filterwarnings("error")
 @settings(max_examples=30)
 @given(st.floats(-1e4, 1e4), st.sampled_from([(1, 3), (2, 3), (4, 3), (1, 3, 2, 2), (3, 3, 2, 2)]))
 def test_constant_channels_and_single_vectors_give_no_infinities(value, shape):
@@ -121,6 +122,14 @@ def test_a_module_that_is_used_twice_is_set_once():
     assert_normalized(actnorm(x)[0])
 
 
+def test_float32_batches_are_measured_in_float64():
+    x = 1e4 + torch.randn(1000, 3)
+    actnorm = initialize(ActNorm(3), x)
+    deviation, mean = torch.std_mean(x.double(), 0)
+    assert torch.equal(actnorm.log_scale, -deviation.log().float())
+    assert torch.equal(actnorm.shift, (-actnorm.log_scale.double().exp() * mean).float())
+
+
 def test_float64_and_training_mode_are_kept():
     actnorm = ActNorm(2).double().eval()
     x = 1e6 + torch.randn(100, 2, dtype=torch.float64)
@@ -147,10 +156,24 @@ def test_bad_values_are_refused_and_change_nothing(bad):
 
 def test_an_actnorm_out_of_reach_is_reported():
     chain = Chain([ActNorm(2), Inverse(ActNorm(2))])
-    with pytest.warns(UserWarning, match="1 actnorms are not called"):
+    with pytest.warns(UserWarning, match="1 actnorms are not called") as warned:
         initialize(chain, 3 * torch.randn(5, 2))
+    assert warned[0].filename == __file__  # it points at the call
     assert chain.bijectors[0].log_scale.any()
     assert not chain.bijectors[1].bijector.log_scale.any()
+
+
+def test_contexts_may_be_passed_by_name():
+    class Own(Bijector):
+        def __init__(self):
+            super().__init__()
+            self.actnorm = ActNorm(2, perturb(MLPConditioner(3, 4), 0.5))
+
+        def forward(self, inputs, context=None):
+            return self.actnorm(inputs, context=context)
+
+    x, context = 3 * torch.randn(30, 2), torch.randn(30, 3)
+    assert_normalized(initialize(Own(), x, context)(x, context)[0])
 
 
 def test_no_hooks_are_left_behind():
@@ -181,5 +204,5 @@ def test_what_it_does_not_take():
         initialize(Wrapper(PairedFlow(ActNorm(2), ActNorm(2))), torch.randn(4, 2), torch.randn(4, 2))
     with pytest.raises(ValueError, match="at least one input"):
         initialize(ActNorm(2), torch.randn(0, 2))
-    with pytest.raises(TypeError, match="expects a tensor"):
+    with pytest.raises(TypeError, match="initialize expects a tensor"):
         initialize(ActNorm(2), [1.0])

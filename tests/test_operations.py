@@ -1,5 +1,8 @@
 """What the laws do not say: the maps themselves, agreement with nflows, and clear errors."""
 
+import copy
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,7 @@ from condflows import (
     AffineCoupling,
     Bijector,
     Chain,
+    Flow,
     Inverse,
     LUConv1x1,
     Split,
@@ -87,6 +91,44 @@ def test_luconv_starts_as_a_rotation(c):
         assert not torch.allclose(matrix(2), q)
 
 
+def test_luconv_is_the_documented_map():
+    """W = P L_0 (I + N) e^delta (I + M) (U_0 + diag(s_0)), the Frobenius norms of N and M and delta bounded by 1/2."""
+    c = 3
+    raw = torch.randn(2, 2 * c * c + c, dtype=torch.float64)
+    convolution = perturb(LUConv1x1(c, Constant(raw))).double()
+    lower, upper = convolution.lower.tril(-1) + torch.eye(c), convolution.upper.triu(1)
+    upper = upper + torch.diag(convolution.sign * convolution.log_s.exp())
+    for i, (n, m, delta) in enumerate(zip(*raw.split([c * c, c * c, c], 1), strict=True)):
+        n, m = n.view(c, c).tril(-1) / c, m.view(c, c).triu(1) / c
+        n, m = (matrix / (1 + 4 * matrix.square().sum()).sqrt() for matrix in (n, m))
+        delta = delta / (1 + 4 * delta.square()).sqrt()
+        matrix = (convolution.permutation @ lower @ (torch.eye(c) + n) @ torch.diag(delta.exp())
+                  @ (torch.eye(c) + m) @ upper)
+        x = torch.randn(2, c, dtype=torch.float64)
+        outputs, logabsdet = convolution(x, torch.zeros(2, 1))
+        torch.testing.assert_close(outputs[i], matrix @ x[i])
+        torch.testing.assert_close(logabsdet[i], (convolution.log_s + delta).sum())
+
+
+def test_luconv_stores_nothing_that_it_does_not_use():
+    convolution = LUConv1x1(5)
+    assert torch.equal(convolution.lower, convolution.lower.tril(-1))
+    assert torch.equal(convolution.upper, convolution.upper.triu(1))
+    assert {value.dtype for value in convolution.state_dict().values()} == {torch.get_default_dtype()}
+
+
+def test_luconv_in_bfloat16_is_computed_in_float32():
+    for conditioner in (None, MLPConditioner(3, 36)):
+        half = perturb(LUConv1x1(4, conditioner)).to(torch.bfloat16)
+        x, context = torch.randn(2, 3, 4).transpose(1, 2).bfloat16(), torch.randn(2, 3).bfloat16()
+        full = copy.deepcopy(half).float()
+        full.conditioner = None if conditioner is None else Constant(half.conditioner(context))
+        for got, want in zip((half(x, context), half.inverse(x, context)),
+                             (full(x.float(), context), full.inverse(x.float(), context)), strict=True):
+            assert torch.equal(got[0], want[0].bfloat16())
+            assert torch.equal(got[1], want[1])
+
+
 def test_rotations_are_drawn_uniformly():
     """The mean of a uniform (Haar) rotation is 0; that of a QR without sign correction is not."""
     mean = torch.stack([LUConv1x1(3)(torch.eye(3))[0] for _ in range(2000)]).mean(0)
@@ -101,6 +143,32 @@ def test_coupling_is_the_documented_map():
     scale = torch.sigmoid(raw[:, :2] + 2)
     torch.testing.assert_close(outputs[:, 3:], x[:, 3:] * scale + raw[:, 2:], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(logabsdet, scale.log().sum((1, 2)))
+
+
+@pytest.mark.parametrize("build", [
+    lambda net: ActNorm(2, net), lambda net: LUConv1x1(2, net), lambda net: AffineCoupling(2, net)])
+def test_offsets_of_lower_precision_are_bounded_in_that_of_the_inputs(build):
+    """As those of a net under autocast are."""
+    torch.manual_seed(0)
+    x, raw = torch.randn(3, 2), torch.randn(3, {ActNorm: 4, LUConv1x1: 10, AffineCoupling: 2}[type(build(None))])
+    results = []
+    for value in (raw.bfloat16(), raw.bfloat16().float()):
+        torch.manual_seed(0)
+        bijector = build(Constant(value))
+        results.append([*bijector(x, torch.zeros(3, 1)), *bijector.inverse(x, torch.zeros(3, 1))])
+    for got, want in zip(*results, strict=True):
+        assert got.dtype == torch.float32
+        assert torch.equal(got, want)
+
+
+def test_hooks_of_every_module_run():
+    flow = Flow(Chain([Chain([ActNorm(4)]), Split(Chain([ActNorm(2)]), Chain([ActNorm(4)])), Inverse(Chain([]))]))
+    called = []
+    for module in flow.modules():
+        module.register_forward_hook(lambda module, args, result: called.append(module))
+    flow.log_prob(torch.randn(3, 4))
+    inverted = flow.transform.bijectors[2].bijector  # whose inverse runs, not its forward
+    assert set(called) == {module for module in flow.modules() if isinstance(module, Bijector)} - {inverted}
 
 
 def test_squeeze_has_the_channel_order_of_pixel_unshuffle():
@@ -128,21 +196,30 @@ def test_split_sends_the_first_half_on():
 
 
 def test_checkpointing_changes_memory_not_results():
-    def run(checkpoint):
+    def run(**options):
         torch.manual_seed(0)
-        step = perturb(glow_step(4, CouplingConditioner(4, 8), checkpoint=checkpoint))
+        step = perturb(glow_step(4, CouplingConditioner(4, 8), **options))
         x = torch.randn(2, 4, 6, 6, requires_grad=True)
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
             outputs, logabsdet = step(x)
-        (outputs.square().sum() + logabsdet.sum()).backward()
-        return outputs, x.grad, [p.grad for p in step.parameters()], len(saved)
+        gradients = torch.autograd.grad(outputs.square().sum() + logabsdet.sum(), [x, *step.parameters()])
+        trace = step.forward_with_trace(x)[2]
+        assert len(trace) == 3
+        return [outputs, step.inverse(outputs.detach())[0], *gradients, *trace], len(saved)
 
-    plain, saving = run(False), run(True)
-    assert torch.equal(plain[0], saving[0])
-    assert torch.equal(plain[1], saving[1])
-    assert all(torch.equal(a, b) for a, b in zip(plain[2], saving[2], strict=True))
-    assert saving[3] < plain[3] / 4
+    plain, saving = run(), run(checkpoint=True)
+    assert all(torch.equal(a, b) for a, b in zip(plain[0], saving[0], strict=True))
+    assert saving[1] < plain[1] / 4
+    assert not Chain([]).checkpoint
+
+
+def test_glow_step_hands_on_what_it_is_given():
+    actnorm, conv, coupling = MLPConditioner(3, 8), MLPConditioner(3, 36), MLPConditioner(2, 4)
+    parts = glow_step(4, coupling, actnorm, conv, sigmoid_affine).parts
+    assert [type(part) for part in parts] == [ActNorm, LUConv1x1, AffineCoupling]
+    assert [part.conditioner for part in parts] == [actnorm, conv, coupling]
+    assert parts[2].affine is sigmoid_affine
 
 
 def test_multiscale_nests_as_documented():
@@ -151,6 +228,11 @@ def test_multiscale_nests_as_documented():
     shapes = [tuple(leaf.shape[1:]) for leaf in trace.leaves()]
     assert shapes == [(12, 4, 4), (12, 4, 4), (12, 4, 4), (24, 2, 2), (24, 2, 2), (24, 2, 2), (24, 2, 2), (6, 4, 4),
                       (3, 8, 8)]
+    flow = multiscale(1, (1, 1, 1), ActNorm, lambda c: AffineCoupling(c, ConvConditioner(c)))
+    assert [m.num_channels for m in flow.modules() if isinstance(m, AffineCoupling)] == [4, 8]
+    flow = multiscale(2, (1, 1), ActNorm, factor=3, spatial_dims=1)
+    shapes = [tuple(leaf.shape[1:]) for leaf in flow.forward_with_trace(torch.randn(1, 2, 18))[2].leaves()]
+    assert shapes == [(6, 6), (6, 6), (6, 6), (9, 2), (9, 2), (3, 6), (2, 18)]
     with pytest.raises(ValueError, match="at least one level"):
         multiscale(3, (), ActNorm)
 
@@ -316,21 +398,29 @@ ERRORS = {
         lambda: AffineCoupling(6, ConvConditioner(6))(X), ValueError, "AffineCoupling expects 6 channels"),
     "rank too low": (lambda: ActNorm(4)(torch.randn(4)), ValueError, r"0 to 3 spatial dimensions, got shape \(4,\)"),
     "rank too high": (lambda: LUConv1x1(1)(torch.randn(1, 1, 1, 1, 1, 1)), ValueError, "0 to 3 spatial dimensions"),
+    "empty channels": (lambda: Squeeze()(X[:, :0]), ValueError, r"no size 0.*got shape \(2, 0, 4, 4\)"),
+    "empty positions": (lambda: Squeeze().inverse(X[..., :0]), ValueError, r"no size 0.*got shape \(2, 4, 4, 0\)"),
     "not a tensor": (lambda: ActNorm(4)([1.0]), TypeError, "expects a tensor, got list"),
     "integer images": (
         lambda: ActNorm(4)(X.to(torch.uint8)), TypeError, "floating-point inputs, got torch.uint8.*dequantize"),
     "squeeze of odd sizes": (lambda: Squeeze()(X[..., :3]), ValueError, r"that 2 divides, got shape \(2, 4, 4, 3\)"),
     "inverse squeeze": (lambda: Squeeze().inverse(X[:, :3]), ValueError, r"2\*\*2 divides"),
+    "inverse squeeze of half the channels": (lambda: Squeeze().inverse(X[:, :2]), ValueError, r"2\*\*2 divides"),
     "squeeze factor": (lambda: Squeeze(0), ValueError, "at least 1, got 0"),
     "batch of actnorm's context": (
-        lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.randn(3, 3)), ValueError, r"batch size 2.*\(3, 3\)"),
+        lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.randn(3, 3)), ValueError,
+        r"ActNorm expects a context of batch size 2.*\(3, 3\)"),
     "batch of luconv's context": (
-        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X, torch.randn(1, 3)), ValueError, r"batch size 2.*\(1, 3\)"),
+        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X, torch.randn(1, 3)), ValueError,
+        r"LUConv1x1 expects a context of batch size 2.*\(1, 3\)"),
     "batch of coupling's context": (
-        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(1, 3)), ValueError, "batch size 2"),
+        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(1, 3)), ValueError,
+        "AffineCoupling expects a context of batch size 2"),
     "scalar context": (lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.tensor(1.0)), ValueError, "batch size 2"),
-    "actnorm without context": (lambda: ActNorm(4, MLPConditioner(3, 8))(X), ValueError, "expects a context, got None"),
-    "luconv without context": (lambda: LUConv1x1(4, MLPConditioner(3, 36))(X), ValueError, "a context, got None"),
+    "actnorm without context": (
+        lambda: ActNorm(4, MLPConditioner(3, 8))(X), ValueError, "^ActNorm.* expects a context, got None"),
+    "luconv without context": (
+        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X), ValueError, "^LUConv1x1.* expects a context, got None"),
     "coupling without context": (
         lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X), ValueError, "context tensor with 3.*NoneType"),
     "context of another type": (
@@ -344,9 +434,11 @@ ERRORS = {
         lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(2, 3, 4)), ValueError,
         "2 spatial dimensions or none"),
     "a trace for one operation": (
-        lambda: ActNorm(4, MLPConditioner(3, 8))(X, Trace([X, X])), ValueError, "single operation.*Trace"),
+        lambda: ActNorm(4, MLPConditioner(3, 8))(X, Trace([X, X])), ValueError,
+        "^ActNorm is a single operation.*Trace"),
     "a trace for a coupling": (
-        lambda: AffineCoupling(4, ConvConditioner(4))(X, Trace([X])), ValueError, "single operation"),
+        lambda: AffineCoupling(4, ConvConditioner(4))(X, Trace([X])), ValueError,
+        "^AffineCoupling is a single operation"),
     "a trace of another length": (
         lambda: Chain([ActNorm(4), ActNorm(4)])(X, Trace([X])), ValueError,
         r"structure \[ActNorm x2\], got \[\*\]"),
@@ -380,6 +472,24 @@ def test_mistakes_are_named(mistake):
     call, error, message = ERRORS[mistake]
     with pytest.raises(error, match=message):
         call()
+
+
+OPERATIONS = {
+    "ActNorm": partial(ActNorm, 2),
+    "LUConv1x1": partial(LUConv1x1, 2),
+    "AffineCoupling": lambda: AffineCoupling(2, ConvConditioner(2)),
+    "Squeeze": partial(Squeeze, 1),
+    "Split": lambda: Split(ActNorm(1)),
+    "Chain": lambda: Chain([ActNorm(2)]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_name_themselves_in_both_directions(name):
+    bijector = OPERATIONS[name]()
+    for direction in (bijector, bijector.inverse):
+        with pytest.raises(TypeError, match=f"^{name} expects floating-point inputs"):
+            direction(torch.ones(1, 2, 2, 2, dtype=torch.uint8))
 
 
 def test_a_bijector_without_methods_says_so():

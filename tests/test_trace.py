@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from condflows import ActNorm, Chain, Inverse, LUConv1x1, Split, Trace
+from condflows.testing import perturb
 from condflows.trace import map_context, resize
 
 
@@ -15,6 +16,9 @@ def test_a_trace_mirrors_its_composition():
     _, _, trace = chain.forward_with_trace(torch.randn(2, 4))
     assert repr(trace) == "Trace([*, [*, [*]], [* x2]])"
     assert [leaf.shape[1] for leaf in trace.leaves()] == [4, 4, 2, 4, 4]
+    split = Split(Chain([ActNorm(2)]), prior=Chain([LUConv1x1(4)]))
+    for record in (split.forward_with_trace, split.inverse_with_trace):
+        assert repr(record(torch.randn(2, 4))[2]) == "Trace([[*] x2])"
 
 
 def test_the_nth_part_receives_the_nth_entry_in_both_directions():
@@ -44,6 +48,25 @@ def test_the_nth_part_receives_the_nth_entry_in_both_directions():
         assert all(leaf.seen is entry for leaf, entry in zip(leaves, entries, strict=True))
         run(torch.randn(3, 2), entries[0])
         assert all(leaf.seen is entries[0] for leaf in leaves)
+
+
+def test_the_nth_entry_is_the_output_of_the_nth_part_in_both_directions():
+    chain = perturb(Chain([ActNorm(3), LUConv1x1(3), ActNorm(3)]))
+    x = torch.randn(2, 3)
+    outputs, _, trace = chain.forward_with_trace(x)
+    assert torch.equal(trace[0], chain.parts[0](x)[0])
+    assert trace[2] is outputs
+    data, _, trace = chain.inverse_with_trace(outputs)
+    assert torch.equal(trace[2], chain.parts[2].inverse(outputs)[0])
+    assert trace[0] is data
+    for prior in (None, LUConv1x1(3)):
+        split = perturb(Split(ActNorm(2), prior))
+        outputs, _, trace = split.forward_with_trace(x)
+        assert torch.equal(trace[0], x if prior is None else split.prior(x)[0])
+        assert torch.equal(trace[1], outputs[:, :2])
+        data, _, trace = split.inverse_with_trace(outputs)
+        assert torch.equal(trace[1], split.inner.inverse(outputs[:, :2])[0])
+        assert trace[0] is data
 
 
 def test_entries_keep_their_gradient():
