@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,11 @@ class Logger:
         self.csv = csv.DictWriter(self.file, self.columns)
         if not self.path.stat().st_size:
             self.csv.writeheader()
-        # TensorBoard drops what an earlier process logged from this step on, the step itself included.
+        # TensorBoard drops what an earlier process logged from this step on, the step itself included. It reads
+        # its files by their names, which begin with the second of their making: this one needs a later second.
+        seconds = [path.name.split(".")[3] for path in out.glob("events.out.tfevents.*")]
+        newest = max((int(second) for second in seconds if second.isdigit()), default=0)
+        time.sleep(min(max(0.0, newest + 1 - time.time()), 1))
         self.tensorboard = SummaryWriter(str(out), purge_step=None if length is None else step)
         for row in self.rows() if length is not None else ():
             if row["step"] == str(step):

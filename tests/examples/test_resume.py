@@ -404,6 +404,25 @@ def on_a_full_disk(*arguments):
     train.main([*arguments[1:]])
 
 
+def test_a_process_that_follows_at_once_is_read_last(tmp_path):
+    """TensorBoard reads files in the order of their names: the second, the machine, the number of the process."""
+    first = runs.Logger(tmp_path)
+    first.write("step", 1, 1, loss=1)
+    first.write("step", 2, 1, loss=2)
+    length = first.length()
+    first.write("step", 3, 1, loss=3)
+    first.close()
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    second = file.name.split(".")[3]
+    file.rename(tmp_path / f"events.out.tfevents.{second}.zz.99999.0")
+    (tmp_path / "events.out.tfevents.copy").touch()
+    again = runs.Logger(tmp_path, 2, length)
+    again.write("step", 3, 1, loss=30)
+    again.close()
+    (tmp_path / "events.out.tfevents.copy").unlink()
+    assert plotted(tmp_path)["loss/step"] == [(1, 1), (2, 2), (3, 30)]
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(server, whole, tmp_path):
     out, errors = tmp_path / "run", tmp_path / "errors"
     process = server.Process(target=on_a_full_disk, args=[str(errors), *OPTIONS, "--out", str(out)])
