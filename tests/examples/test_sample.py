@@ -405,7 +405,9 @@ def test_processes_that_are_killed_again_and_again(run, root, tmp_path, start):
         time.sleep(rng.uniform(0, 0.01))
         for process in started:
             process.kill()
-        assert set(join(started)) == {-signal.SIGKILL}
+        ended = set(join(started))
+        assert -signal.SIGKILL in ended
+        assert ended <= {0, -signal.SIGKILL}  # a shard may be whole before others have begun
         now = finished(out)
         assert now.items() >= there.items()
         assert len(there) < len(now) < len(whole) - 1
