@@ -139,8 +139,9 @@ def invertibility_report(flow: nn.Module, inputs: Tensor, context: Context = Non
         module.register_forward_hook(leave)
     for transform, *run in runs:
         transform(*run)
+    # Of the calls until now: an Inverse may make more in its own inverse.
     return InvertibilityReport(_place(names[module], module, outputs, *args, **kwargs)
-                               for module, args, kwargs, outputs in [*calls])
+                               for module, args, kwargs, outputs in tuple(calls))
 
 
 def _place(name: str, bijector: Any, outputs: Tensor, inputs: Tensor, context: Context = None) -> Place:

@@ -4,23 +4,12 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from test_operations import Constant
 from wrong_inputs import OF_LIBRARY, ROWS, matches
 
 import condflows
 from condflows import Bijector, Flow, PairedFlow, glow_step, multiscale
 from condflows.conditioners import CouplingConditioner
-
-
-class Returns(nn.Module):
-    """A conditioner that returns just this value."""
-
-    def __init__(self, value):
-        super().__init__()
-        self.value = value
-
-    def forward(self, *inputs):
-        return self.value
 
 
 class Wrong(Bijector):
@@ -41,7 +30,7 @@ def step(c, context=0):
 def names():
     """The names that the page says its expressions know."""
     return vars(condflows) | vars(condflows.conditioners) | {
-        "torch": torch, "check_bijector": condflows.testing.check_bijector, "returns": Returns, "Wrong": Wrong,
+        "torch": torch, "check_bijector": condflows.testing.check_bijector, "returns": Constant, "Wrong": Wrong,
         "x": torch.randn(2, 4, 4, 4), "i": torch.rand(2, 3, 8, 8), "v": torch.randn(2, 4), "c": torch.randn(2, 3),
         "flow": Flow(multiscale(3, (1, 1), step), (3, None, None)),
         "pair": PairedFlow(multiscale(3, (1,), step), multiscale(3, (1,), lambda c: step(c, c)))}

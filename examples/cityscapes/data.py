@@ -243,9 +243,9 @@ def _rgb(path: Path, picture: pictures.Picture, opaque: bool = False) -> Image.I
     # By way of RGBA, or else Pillow warns of a palette with transparency. Alpha is dropped, not blended.
     image = image.convert("RGBA")
     if opaque and (clear := np.array(image.getchannel("A")) < 255).any():
-        first = tuple(np.argwhere(clear)[0].tolist())
         raise ValueError(
-            f"expected an opaque label map in {path}, got transparency, first found at pixel {first}: "
+            f"expected an opaque label map in {path}, got transparency, first found at pixel "
+            f"{labels.first_place(clear)}: "
             "save it without alpha, every pixel in an official colour"
         )
     return image.convert("RGB")

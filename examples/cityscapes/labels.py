@@ -85,8 +85,8 @@ def as_bytes(ids: Any) -> np.ndarray:
         unknown |= (ids < -1) | (ids > 255)
     if unknown.any():
         raise ValueError(
-            f"expected label ids -1..33 (or 255 for -1), got {ids[_first(unknown)]}, first found at pixel "
-            f"{_first(unknown)}: not in the Cityscapes table, to which ids of other tables must be mapped"
+            f"expected label ids -1..33 (or 255 for -1), got {ids[first_place(unknown)]}, first found at pixel "
+            f"{first_place(unknown)}: not in the Cityscapes table, to which ids of other tables must be mapped"
         )
     return as_index
 
@@ -120,7 +120,7 @@ def ids_from_colors(rgb: Any) -> np.ndarray:
         ids[part] = _SORTED_IDS[nearest]
         unknown[part] = (_SORTED_COLORS[nearest] != code) | ((wide < 0) | (wide > 255)).any(-1)
     if unknown.any():
-        first = _first(unknown.reshape(rgb.shape[:-1]))
+        first = first_place(unknown.reshape(rgb.shape[:-1]))
         raise ValueError(
             f"expected official colours alone, but no Cityscapes label has the colour {tuple(rgb[first].tolist())}, "
             f"first found at pixel {first}"
@@ -128,5 +128,6 @@ def ids_from_colors(rgb: Any) -> np.ndarray:
     return ids.reshape(rgb.shape[:-1])
 
 
-def _first(where: np.ndarray) -> tuple[int, ...]:
+def first_place(where: np.ndarray) -> tuple[int, ...]:
+    """The index of the first true element, of which there is one."""
     return tuple(int(i) for i in np.unravel_index(where.argmax(), where.shape))

@@ -33,6 +33,7 @@ from data import open_dataset
 from models import MODELS
 from objectives import Adversarial, Batch, Likelihood, first_not_finite, learning_rate_factor
 from pairs import Pairs, seed_of
+from pictures import MOST_SIDE
 from stopping import INTERRUPTED, Stop
 from train import OF_A_START
 
@@ -371,8 +372,8 @@ def model_arguments(config: "Config") -> dict[str, Any]:
             raise ValueError(f"--{options.get(name, name).replace('_', '-')}: {config.model} has no such option; "
                              "leave it out")
     height, width = config.image_size
-    if not 1 <= min(height, width) <= max(height, width) <= 2**16:
-        raise ValueError(f"--image-size {height} {width}: height and width from 1 to {2**16} are needed")
+    if not 1 <= min(height, width) <= max(height, width) <= MOST_SIDE:
+        raise ValueError(f"--image-size {height} {width}: height and width from 1 to {MOST_SIDE} are needed")
     if "depth" in accepted:  # as many levels as the size allows
         divisor = math.gcd(height, width)
         arguments["depth"] = min(accepted["depth"].default, (divisor & -divisor).bit_length() - 1)
