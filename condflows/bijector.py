@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.trace import Context, Trace, context_tensors
+from condflows.trace import Condition, Context, Trace, context_tensors, once, readable
 
 __all__ = ["Bijector", "sum_log_scale"]
+
+Recorded = tuple[Tensor, Tensor, Tensor | Trace]
 
 
 class Bijector(Transform):
@@ -36,24 +38,41 @@ class Bijector(Transform):
         """Map noise to data: ``(outputs, logabsdet)``."""
         raise NotImplementedError(f"{type(self).__name__} does not define inverse")
 
-    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
+    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """``forward`` and the record of its outputs: ``(outputs, logabsdet, trace)``."""
         outputs, logabsdet = self(inputs, context)
         return outputs, logabsdet, outputs
 
-    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
+    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """``inverse`` and the record of its outputs: ``(outputs, logabsdet, trace)``."""
         outputs, logabsdet = self.inverse(inputs, context)
         return outputs, logabsdet, outputs
 
 
-def apply(
-    transform: Transform, inputs: Tensor, context: Context, inverse: bool, record: bool
-) -> tuple[Tensor, Tensor, Tensor | Trace]:
+class Composition(Bijector):
+    """A bijector made of others, to which it routes its context; ``_run`` is either direction."""
+
+    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self._run(inputs, context, inverse=False, record=False)[:2]
+
+    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self._run(inputs, context, inverse=True, record=False)[:2]
+
+    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
+        return self._run(inputs, context, inverse=False, record=True)
+
+    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
+        return self._run(inputs, context, inverse=True, record=True)
+
+    _run: Callable[..., Recorded]  # (inputs, context, inverse, record): outputs, log-determinant, trace if recorded
+
+
+def apply(transform: Transform, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
     """Call one part of a composition, in either direction, ours or from nflows."""
     if not hasattr(transform, "inverse"):
         raise TypeError(f"expected a bijector or an nflows transform, got {type(transform).__name__}, which has no "
                         "inverse; derive yours from condflows.Bijector")
+    context = readable(context, transform)
     if record and isinstance(transform, Bijector):
         return (transform.inverse_with_trace if inverse else transform.forward_with_trace)(inputs, context)
     outputs, logabsdet = transform.inverse(inputs, context) if inverse else transform(inputs, context)
@@ -69,7 +88,8 @@ def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
     """The log-determinant ``(batch,)`` of scaling ``inputs`` by ``exp(log_scale)``, which broadcasts to them."""
     repeats = inputs.shape[1:].numel() // max(1, log_scale.shape[1:].numel())
     total = log_scale.flatten(1).sum(1, dtype=at_least_float32(log_scale.dtype))
-    return (total * repeats).expand(len(inputs)).contiguous()
+    total = total * repeats if repeats > 1 else total
+    return total if len(total) == len(inputs) else total.expand(len(inputs)).contiguous()
 
 
 def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:
@@ -112,13 +132,15 @@ def check_batch(context: Context, inputs: Tensor, name: str) -> None:
 
 def predict(conditioner: nn.Module, name: str, inputs: Tensor, context: Context, *first: Tensor) -> Tensor:
     """What a conditioner says of a context, which must be there, or of a first part and a context, which need not."""
-    if context is None and not first:
+    rows, given = (context.context, inputs[::context.repeats]) if isinstance(context, Condition) else (context, inputs)
+    if rows is None and not first:
         raise ValueError(f"{name} has a conditioner and expects a context, got None; pass context=...")
-    if isinstance(context, Trace):
-        raise ValueError(f"{name} is a single operation and expects one tensor as context, got {context!r}; "
+    if isinstance(rows, Trace):
+        raise ValueError(f"{name} is a single operation and expects one tensor as context, got {rows!r}; "
                          "pass a trace to the composition that it was recorded for")
-    check_batch(context, inputs, name)
-    raw = conditioner(*first, context)
+    check_batch(rows, given, name)
+    raw = (conditioner(*first, readable(context, conditioner)) if first
+           else once(conditioner, lambda _, rows: conditioner(rows), inputs, context))
     if not isinstance(raw, Tensor):
         raise TypeError(f"{name} expects its conditioner to return a tensor, got {type(raw).__name__}; return one")
     return raw

@@ -13,8 +13,8 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from condflows.bijector import Bijector, apply, at_least_float32, check_inputs
-from condflows.trace import Context, Trace, route
+from condflows.bijector import Composition, Recorded, apply, at_least_float32, check_inputs
+from condflows.trace import Condition, Context, Trace, route
 
 __all__ = ["Chain", "Inverse", "compile_steps"]
 
@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=nn.Module)
 _regions = count()
 
 
-class Chain(Bijector):
+class Chain(Composition):
     """The bijectors one after the other; any nflows transform may be among them.
 
     A :class:`condflows.Trace` as context is dealt out, the n-th bijector receiving the n-th entry in either
@@ -58,23 +58,10 @@ class Chain(Bijector):
         """The bijectors, in the order of ``forward``."""
         return tuple(self.bijectors)  # type: ignore[arg-type]
 
-    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._run(inputs, context, inverse=False, record=False)[:2]
-
-    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._run(inputs, context, inverse=True, record=False)[:2]
-
-    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
-        return self._run(inputs, context, inverse=False, record=True)
-
-    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
-        return self._run(inputs, context, inverse=True, record=True)
-
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile both directions, with and without a trace, by :func:`torch.compile` with these arguments.
 
-        Names and values of the parameters stay. As with any module, copies are not compiled. While one of the
-        bijectors has hooks, as during :func:`condflows.initialize`, the chain runs uncompiled.
+        Copies are not compiled, nor is the chain while a bijector has hooks, as in :func:`condflows.initialize`.
         """
         from torch._dynamo.exc import Unsupported
 
@@ -97,6 +84,7 @@ class Chain(Bijector):
     def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
         hooked = any(part._forward_pre_hooks or part._forward_hooks for part in self.bijectors)
         cascade = Chain._cascade if self._compiled is None or hooked else self._compiled
+        context = context.expand() if cascade is self._compiled and isinstance(context, Condition) else context
         if self.checkpoint and torch.is_grad_enabled():
             return recompute(cascade, self, inputs, context, inverse, record, use_reentrant=False)
         return cascade(self, inputs, context, inverse, record)
@@ -114,7 +102,7 @@ class Chain(Bijector):
         return outputs, total, Trace(entries[::-1] if inverse else entries)
 
 
-class Inverse(Bijector):
+class Inverse(Composition):
     """A bijector with its two directions swapped: ``Inverse(Squeeze())`` undoes ``Squeeze()``.
 
     Contexts and traces are those of the bijector itself.
@@ -132,17 +120,8 @@ class Inverse(Bijector):
         """Those of the bijector."""
         return getattr(self.bijector, "parts", None)
 
-    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return apply(self.bijector, inputs, context, inverse=True, record=False)[:2]
-
-    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return apply(self.bijector, inputs, context, inverse=False, record=False)[:2]
-
-    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
-        return apply(self.bijector, inputs, context, inverse=True, record=True)
-
-    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor | Trace]:
-        return apply(self.bijector, inputs, context, inverse=False, record=True)
+    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
+        return apply(self.bijector, inputs, context, not inverse, record)
 
 
 def compile_steps(flow: Model, **options: Any) -> Model:
@@ -156,8 +135,7 @@ def compile_steps(flow: Model, **options: Any) -> Model:
     Args:
         flow: a flow, a pair of flows or a bijector; wrapped, for example for distributed training, or to be wrapped.
         options: those of :func:`torch.compile`. Unless given, ``fullgraph=True``: a step that is not one graph, for
-            example for a spline of nflows, is an error. And where torch knows it (2.13), ``recompile_limit=64``, the
-            number of compilations of a kind after which another one is an error.
+            example for a spline of nflows, is an error; and where torch knows it (2.13), ``recompile_limit=64``.
 
     Returns:
         The flow itself.

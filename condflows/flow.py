@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from nflows.distributions.base import Distribution
@@ -13,11 +13,11 @@ from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.bijector import Bijector, apply, at_least_float32, check_batch, check_inputs, check_like
+from condflows.bijector import Bijector, apply, at_least_float32, check_batch, check_count, check_inputs, check_like
 from condflows.chain import Chain, Inverse
 from condflows.split import Split
 from condflows.squeeze import Squeeze
-from condflows.trace import Context, Trace, context_tensors, map_context
+from condflows.trace import Condition, Context, Trace, context_tensors
 
 __all__ = ["Flow", "PairedFlow"]
 
@@ -66,24 +66,21 @@ class Flow(NFlow):
         noise, logabsdet, _ = apply(self.transform, inputs, context, inverse=False, record=False)
         return self._distribution.log_prob(noise) + logabsdet
 
-    def sample(  # type: ignore[override]
-        self, num_samples: int, context: Context = None, temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,  # type: ignore[override]
+               generator: torch.Generator | None = None) -> Tensor:
         """Samples ``(num_samples, *shape)``, or ``(context_size, num_samples, *shape)`` with a context.
 
         ``temperature`` multiplies the deviation of the noise; at 0 the result is deterministic. ``generator`` draws
-        the noise, on its own device.
+        the noise, on its own device. Without gradients, what the library's operations make of a condition is made
+        once for all of its samples.
         """
         return self.sample_and_log_prob(num_samples, context, temperature, generator)[0]
 
     def sample_and_log_prob(  # type: ignore[override]
-        self, num_samples: int, context: Context = None, temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
+            self, num_samples: int, context: Context = None, temperature: float = 1.0,
+            generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """``sample``, and the log-densities of the samples under the flow (at temperature 1), in nats."""
-        if isinstance(num_samples, bool) or not isinstance(num_samples, Integral) or num_samples < 1:
-            raise ValueError(f"expected a positive whole number of samples, got {num_samples!r}")
+        check_count(num_samples, 1, "expected a positive whole number of samples")
         if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 0):
             raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
         num_samples = int(num_samples)
@@ -94,9 +91,10 @@ class Flow(NFlow):
         noise = torch.randn(math.prod(batch), *self._noise_shape(context), generator=generator, device=device,
                             dtype=like.dtype)
         noise = temperature * noise.to(like.device)
-        repeated = map_context(lambda tensor: tensor.repeat_interleave(num_samples, 0), context)
-        check_batch(repeated, noise, "Flow")
-        samples, logabsdet = self.transform.inverse(noise, repeated)
+        check_batch(context, noise[::num_samples], "Flow")
+        condition = Condition(context, num_samples, {})
+        condition = condition.expand() if torch.is_grad_enabled() else condition  # checkpoints make everything anew
+        samples, logabsdet, _ = apply(self.transform, noise, condition, inverse=True, record=False)
         log_prob = self._distribution.log_prob(noise) - logabsdet
         return samples.unflatten(0, batch), log_prob.unflatten(0, batch)
 
@@ -201,17 +199,14 @@ class PairedFlow(nn.Module):
         """Log-density ``(batch,)`` of x_b given x_a, in nats."""
         return self.target.log_prob(inputs, self._trace(context))
 
-    def sample(
-        self, num_samples: int, context: Context = None, temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
+               generator: torch.Generator | None = None) -> Tensor:
         """Samples ``(context_size, num_samples, *shape)`` of x_b; the source reads each x_a once."""
         return self.target.sample(num_samples, self._trace(context), temperature, generator)
 
     def sample_and_log_prob(
-        self, num_samples: int, context: Context = None, temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
+            self, num_samples: int, context: Context = None, temperature: float = 1.0,
+            generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """``sample``, and the conditional log-densities of the samples (at temperature 1), in nats."""
         return self.target.sample_and_log_prob(num_samples, self._trace(context), temperature, generator)
 

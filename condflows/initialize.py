@@ -24,8 +24,7 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
     """Set every actnorm, conditional or not, so that its output on this batch has mean 0 and deviation 1 per channel.
 
     One forward pass, in which each :class:`condflows.ActNorm` is set from what reaches it before it is applied. Nothing
-    else changes: 1x1 convolutions are built as random rotations, and the library's conditioners start at zero output.
-    Channels that are constant in the batch are centred and keep their scale. The larger the batch, the better.
+    else changes. Channels that are constant in the batch are centred and keep their scale. Larger batches are better.
     Paper: Full-Glow (arXiv 2012.05846) section 4.
 
     Args:

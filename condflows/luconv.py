@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from condflows.affine import soft_bound
 from condflows.bijector import Bijector, at_least_float32, check_count, check_inputs, predict, sum_log_scale
-from condflows.trace import Context
+from condflows.trace import Context, once
 
 __all__ = ["LUConv1x1"]
 
@@ -25,10 +25,8 @@ class LUConv1x1(Bijector):
     :math:`N` and :math:`M` are strictly triangular; their raw entries are divided by C, so that an optimizer's first
     steps, which move all of them at once, move :math:`W` alike at any number of channels. Their Frobenius norms are
     softly kept below 1/2, and :math:`|\delta| < 1/2`, whatever the conditioner returns. As
-    :math:`\|N^k\| \le \|N\|^k/\sqrt{k!}`, a triangular factor has a condition number below 1.5 x 1.75 at any number
-    of channels, and what the context puts between :math:`L_0` and :math:`U_0` one below 19: that of :math:`W` is at
-    most 19 times the product of those of :math:`L_0` and :math:`U_0 + \mathrm{diag}(s_0)`. Inverted by triangular
-    solves.
+    :math:`\|N^k\| \le \|N\|^k/\sqrt{k!}`, what the context puts between :math:`L_0` and :math:`U_0` has a condition
+    number below 19. The inverse is that of triangular solves, made once for a condition that is sampled from.
 
     Shapes: ``(batch, num_channels, *spatial)`` to the same; a plain linear layer on vectors. Log-determinant:
     :math:`\sum \log |s|` times the number of positions. Computed in at least float32, also under autocast.
@@ -70,26 +68,30 @@ class LUConv1x1(Bijector):
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
         with torch.autocast(inputs.device.type, enabled=False):
-            outputs = self.permutation.to(lower.dtype) @ lower @ upper @ _columns(inputs, lower.dtype)
-        return outputs.view(inputs.shape).to(inputs.dtype), sum_log_scale(log_s, inputs)
+            matrix = self.permutation.to(lower.dtype) @ (lower @ upper)
+        return _multiply(matrix, inputs), sum_log_scale(log_s, inputs)
 
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        matrix, log_s = once(self, self._inverse_matrix, inputs, context)
+        return _multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
+
+    def _inverse_matrix(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """The inverse of ``W``, and ``log |s|``."""
         lower, upper, log_s = self._factors(inputs, context)
         with torch.autocast(inputs.device.type, enabled=False):
-            outputs = self.permutation.to(lower.dtype).T @ _columns(inputs, lower.dtype)
-            outputs = torch.linalg.solve_triangular(lower, outputs, upper=False, unitriangular=True)
-            outputs = torch.linalg.solve_triangular(upper, outputs, upper=True)
-        return outputs.reshape(inputs.shape).to(inputs.dtype), -sum_log_scale(log_s, inputs)
+            matrix = self.permutation.to(lower.dtype).T.expand_as(lower)
+            matrix = torch.linalg.solve_triangular(lower, matrix, upper=False, unitriangular=True)
+            return torch.linalg.solve_triangular(upper, matrix, upper=True), log_s
 
     def _factors(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """``L``, ``U + diag(s)`` and ``log |s|``, each for all samples or one for each."""
+        """``L``, ``U + diag(s)`` and ``log |s|``, one for all samples or one for each."""
         check_inputs(inputs, "LUConv1x1", self.num_channels)
         dtype = at_least_float32(inputs.dtype)
         identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
         lower = self.lower.to(dtype).tril(-1) + identity
         upper = self.upper.to(dtype).triu(1) + torch.diag(self.sign.to(dtype) * log_s.exp())
         if self.conditioner is None:
-            return lower, upper, log_s[None]
+            return lower[None], upper[None], log_s[None]
         n, m, delta = self._offsets(self.conditioner, inputs, context, dtype)
         with torch.autocast(inputs.device.type, enabled=False):
             return lower @ (identity + n), delta.exp()[:, :, None] * ((identity + m) @ upper), log_s + delta
@@ -107,9 +109,12 @@ class LUConv1x1(Bijector):
         return _bounded(n / c), _bounded(m / c), soft_bound(delta, 0.5)
 
 
-def _columns(inputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """``(batch, channels, positions)``; a vector has one position."""
-    return inputs.to(dtype).reshape(*inputs.shape[:2], inputs.shape[2:].numel())
+def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
+    """The matrix, or one for each sample, at every position."""
+    columns = inputs.to(matrix.dtype).reshape(*inputs.shape[:2], inputs.shape[2:].numel())
+    with torch.autocast(inputs.device.type, enabled=False):
+        outputs = torch.bmm(matrix.expand(len(inputs), -1, -1), columns)
+    return outputs.view(inputs.shape).to(inputs.dtype)
 
 
 def _bounded(matrix: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from condflows.bijector import Bijector, apply, check_inputs
+from condflows.bijector import Composition, Recorded, apply, check_inputs
 from condflows.trace import Context, Trace, route
 
 __all__ = ["Split"]
 
 
-class Split(Bijector):
+class Split(Composition):
     """Half of the channels are finished here, the other half goes on through ``inner``.
 
     ``prior`` is a bijector on all channels that is applied first: an :class:`condflows.AffineCoupling` whose net
@@ -43,38 +43,19 @@ class Split(Bijector):
         """The prior and the inner bijector."""
         return self.prior, self.inner
 
-    def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._forward(inputs, context, record=False)[:2]
-
-    def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._inverse(inputs, context, record=False)[:2]
-
-    def forward_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
-        return self._forward(inputs, context, record=True)
-
-    def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Trace]:
-        return self._inverse(inputs, context, record=True)
-
-    def _forward(self, inputs: Tensor, context: Context, record: bool) -> tuple[Tensor, Tensor, Trace]:
+    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
         prior_context, inner_context = route(context, self)
-        outputs, prior_entry, logabsdet = inputs, inputs, 0.0
-        if self.prior is not None:
-            outputs, logabsdet, prior_entry = apply(self.prior, inputs, prior_context, False, record)
-        outputs, inner_logabsdet, inner_entry = self._through_inner(outputs, inner_context, False, record)
-        return outputs, logabsdet + inner_logabsdet, Trace([prior_entry, inner_entry])
+        outputs, total, entries = inputs, torch.zeros((), device=inputs.device), {}
+        for part in (self.inner, self.prior) if inverse else (self.prior, self.inner):
+            logabsdet, entries[part] = 0.0, outputs
+            if part is self.inner:
+                outputs, logabsdet, entries[part] = self._through_inner(outputs, inner_context, inverse, record)
+            elif part is not None:
+                outputs, logabsdet, entries[part] = apply(part, outputs, prior_context, inverse, record)
+            total = total + logabsdet
+        return outputs, total, Trace([entries[self.prior], entries[self.inner]])
 
-    def _inverse(self, inputs: Tensor, context: Context, record: bool) -> tuple[Tensor, Tensor, Trace]:
-        prior_context, inner_context = route(context, self)
-        outputs, logabsdet, inner_entry = self._through_inner(inputs, inner_context, True, record)
-        prior_entry = outputs
-        if self.prior is not None:
-            outputs, prior_logabsdet, prior_entry = apply(self.prior, outputs, prior_context, True, record)
-            logabsdet = logabsdet + prior_logabsdet
-        return outputs, logabsdet, Trace([prior_entry, inner_entry])
-
-    def _through_inner(
-        self, inputs: Tensor, context: Context, inverse: bool, record: bool
-    ) -> tuple[Tensor, Tensor, Tensor | Trace]:
+    def _through_inner(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
         check_inputs(inputs, "Split")
         channels = inputs.shape[1]
         if channels < 2:

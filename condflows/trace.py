@@ -71,6 +71,37 @@ class Trace:
         return self.map(lambda entry: torch.cat([entry, resize(extra.to(entry.dtype), entry)], dim=1))
 
 
+class Condition:
+    """A context each of whose rows is for several inputs, and what was made of it; modules of users get it expanded."""
+
+    def __init__(self, context: Context, repeats: int, made: dict[Any, Any]):
+        self.context, self.repeats, self.made = context, repeats, made
+
+    def repeat(self, value: Any) -> Any:
+        """What has a row for each row of the context, with one for each input."""
+        rows = len((context_tensors(self.context) or [()])[0])
+        return map_context(lambda t: t.repeat_interleave(self.repeats, 0) if len(t) == rows else t, value)
+
+    def expand(self) -> Context:
+        return self.repeat(self.context)
+
+
+def readable(context: Context, module: nn.Module) -> Context:
+    """The context as the module can read it."""
+    own = type(module).__module__.startswith("condflows.")
+    return context.expand() if isinstance(context, Condition) and not own else context
+
+
+def once(module: nn.Module, make: Callable[[Tensor, Context], Any], inputs: Tensor, context: Context) -> Any:
+    """What ``make`` makes of a context for these inputs, made once for a ``Condition``."""
+    if not isinstance(context, Condition):
+        return make(inputs, context)
+    key = module, id(context.context)
+    if key not in context.made:
+        context.made[key] = make(inputs[::context.repeats], context.context)
+    return context.repeat(context.made[key])
+
+
 def resize(tensor: Tensor, like: Tensor) -> Tensor:
     """``tensor`` at the spatial size of ``like``: averaged down, repeated up; vectors are repeated."""
     size = like.shape[2:]
@@ -127,6 +158,8 @@ def structure(composition: nn.Module | Trace | Tensor | None) -> str:
 def route(context: Context, composition: nn.Module) -> Sequence[Context]:
     """One context for each part of the composition: a trace is dealt out, anything else goes to all."""
     parts = _parts(composition) or ()
+    if isinstance(context, Condition):
+        return [Condition(entry, context.repeats, context.made) for entry in route(context.context, composition)]
     if not isinstance(context, Trace):
         return (context,) * len(parts)
     same = len(context) == len(parts) and all(

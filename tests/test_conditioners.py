@@ -77,3 +77,20 @@ def test_a_vector_reaches_every_position():
     x = torch.randn(1, 2, 5, 5)
     change = net(x, torch.ones(1, 3)) - net(x, torch.zeros(1, 3))
     assert change.abs().amin((0, 1)).min() > 0
+
+
+def test_large_images_are_convolved_channels_last_with_the_same_result():
+    net = perturb(CouplingConditioner(6, 16, context_channels=2))
+    formats = []
+    for convolution in (net.net[0], net.encoder[0]):
+        convolution.register_forward_pre_hook(
+            lambda _, args: formats.append(args[0].is_contiguous(memory_format=torch.channels_last)))
+    inputs, context = torch.randn(4, 3, 16, 16, requires_grad=True), torch.randn(4, 2, 16, 16, requires_grad=True)
+    together = net(inputs, context)  # 1,024 positions
+    apart = torch.cat([net(x, c) for x, c in zip(inputs.split(1), context.split(1), strict=True)])
+    assert formats == [True] * 2 + [False] * 8
+    torch.testing.assert_close(together, apart)
+    weights = torch.randn_like(together)
+    for got, want in zip(*(torch.autograd.grad(outputs, [inputs, context, *net.parameters()], weights)
+                           for outputs in (together, apart)), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)

@@ -7,12 +7,15 @@ import pytest
 import torch
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow as NFlow
+from nflows.transforms.base import CompositeTransform
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import condflows
 from condflows import (
     ActNorm,
     AffineCoupling,
+    Bijector,
     Chain,
     Flow,
     Inverse,
@@ -21,6 +24,7 @@ from condflows import (
     Split,
     Squeeze,
     Trace,
+    glow_step,
     multiscale,
 )
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
@@ -147,6 +151,80 @@ def test_noise_is_on_the_models_device():
     drawn = torch.Generator().manual_seed(0)
     torch.randn(3, 2, generator=drawn)
     assert torch.equal(generator.get_state(), drawn.get_state())  # drawn where the generator is
+
+
+def conditional_pair(**options):
+    """Every operation reads a condition; the priors at the top give parameters to every position."""
+    def step(c):
+        return glow_step(c, CouplingConditioner(c, 8, context_channels=2), GlobalConditioner(2, 2 * c),
+                         GlobalConditioner(2, 2 * c * c + c), **options)
+
+    return perturb(multiscale(3, (2, 1), step, lambda c: AffineCoupling(c, ConvConditioner(c))))
+
+
+class Doubled(Bijector):
+    """A user's own bijector, which reads the context with a row for each input."""
+
+    def forward(self, inputs, context=None):
+        return inputs + context.mean((1, 2, 3)).view(-1, 1, 1, 1), inputs.new_zeros(len(inputs))
+
+    def inverse(self, inputs, context=None):
+        return inputs - context.mean((1, 2, 3)).view(-1, 1, 1, 1), inputs.new_zeros(len(inputs))
+
+
+class UsersConditioner(nn.Module):
+    """A user's own net of a coupling, which expects a context for each input."""
+
+    def forward(self, inputs, context):
+        return torch.cat([inputs, inputs + context.mean((1, 2, 3)).view(-1, 1, 1, 1)], dim=1)
+
+
+@pytest.mark.parametrize("transform", [
+    conditional_pair(),
+    conditional_pair(checkpoint=True),
+    Chain([Doubled(), conditional_pair(), CompositeTransform([ActNorm(3, GlobalConditioner(2, 6))]), Doubled()]),
+    Chain([Squeeze(), AffineCoupling(12, UsersConditioner()), Inverse(Squeeze())]),
+], ids=["conditional", "checkpointed", "users' bijectors and nflows", "users' conditioner"])
+def test_samples_of_one_condition_share_its_work_and_stay_the_same(transform):
+    flow, context = Flow(transform, (3, 8, 8)), torch.randn(2, 2, 8, 8)
+    with_gradients = flow.sample_and_log_prob(3, context, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        shared = flow.sample_and_log_prob(3, context, generator=torch.Generator().manual_seed(0))
+    for got, want in zip(shared, with_gradients, strict=True):
+        torch.testing.assert_close(got, want.detach(), rtol=1e-5, atol=1e-5)
+    for i in range(2):  # the samples of a condition are its own
+        alone = torch.stack([flow.transform_to_noise(x[None], context[i:i + 1])[0] for x in shared[0][i]])
+        noise = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)).unflatten(0, (2, 3))
+        torch.testing.assert_close(alone, noise[i], rtol=1e-4, atol=1e-4)
+
+
+class Solved(TorchDispatchMode):
+    """The batch sizes of triangular solves, and the rows that each convolution reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.solved, self.convolved = [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket is torch.ops.aten.linalg_solve_triangular:
+            self.solved.append(args[0].shape[0])
+        if func.overloadpacket is torch.ops.aten.convolution:
+            self.convolved.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_conditioners_and_inverses_are_made_once_for_a_condition():
+    flow, context = Flow(conditional_pair(), (3, 8, 8)), torch.randn(2, 2, 8, 8)
+    with Solved() as few:
+        flow.sample(2, context)
+    with Solved() as many:
+        flow.sample(7, context)
+    assert few.solved == many.solved == [2] * len(few.solved)  # two factors of each condition's matrix, three steps
+    assert len(few.solved) == 6
+    assert sorted(few.convolved)[:24] == [2] * 24  # two nets of three convolutions and an encoder of two, three steps
+    assert [n for n in few.convolved if n != 2] == [4] * 10  # the couplings' nets, and the prior
+    assert [n for n in many.convolved if n != 2] == [14] * 10
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -388,7 +466,7 @@ ERRORS = {
         "^Flow expects a context of batch size 3"),
     "contexts of two batch sizes": (
         lambda: Flow(ActNorm(2), (2,)).sample(2, (torch.randn(3, 1), torch.randn(4, 1))), ValueError,
-        r"^Flow expects a context of batch size 6.*\(8, 1\)"),
+        r"^Flow expects a context of batch size 3.*\(4, 1\)"),
     "pair with half a tuple": (
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).sample(1, (torch.randn(3, 2),)), TypeError, "x_a, side information"),
     "channels of an open split": (

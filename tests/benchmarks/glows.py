@@ -1,0 +1,171 @@
+"""The same unconditional Glow in condflows and in other libraries.
+
+Per level a squeeze, steps of actnorm, 1x1 convolution and affine coupling, and a split; each coupling's net is three
+convolutions (3x3, 1x1, 3x3) of one width. Every contender has ``loss(x)``, the mean negative log-likelihood in nats,
+and ``inverse()``, a batch of images from noise that was drawn before.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Shape = tuple[int, int, int]  # batch, image side, hidden width
+
+
+def net(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """What a user of the other libraries writes."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(width, width, 1), nn.ReLU(),
+        nn.Conv2d(width, outputs, 3, padding=1),
+    )
+
+
+def normal_nll(noise: Tensor) -> Tensor:
+    return 0.5 * noise.square().flatten(1).sum(1) + 0.5 * math.log(2 * math.pi) * noise.shape[1:].numel()
+
+
+def condflows(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False) -> Any:
+    import condflows as cf
+    from condflows.conditioners import CouplingConditioner
+
+    def step(c: int) -> cf.Bijector:
+        return cf.glow_step(c, CouplingConditioner(c, width), checkpoint=checkpoint)
+
+    flow = cf.Flow(cf.multiscale(3, steps, step), (3, None, None))
+    noise = torch.randn(batch, 3, side, side)
+    return SimpleNamespace(module=flow, loss=lambda x: -flow.log_prob(x).mean(),
+                           inverse=lambda: flow.transform_from_noise(noise))
+
+
+def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False) -> Any:
+    """Full-Glow of ``examples/cityscapes``, with the image as its own condition."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
+    from models.full_glow import full_glow
+
+    pair = full_glow(3, steps, width, checkpoint=checkpoint)
+    return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x, x)).mean())
+
+
+def condflows_compiled(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
+    import condflows as cf
+
+    glow = condflows(steps, width, batch, side)
+    cf.compile_steps(glow.module)
+    return glow
+
+
+def condflows_compiled_whole(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
+    glow = condflows(steps, width, batch, side)
+    flow = glow.module
+    log_prob, inverse = torch.compile(flow.log_prob), torch.compile(flow.transform_from_noise)
+    noise = torch.randn(batch, 3, side, side)
+    return SimpleNamespace(module=flow, loss=lambda x: -log_prob(x).mean(), inverse=lambda: inverse(noise))
+
+
+def normflows(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
+    import normflows as nf
+
+    levels, latents, flows, merges = len(steps), [], [], []
+    for i in range(levels):
+        level = levels - i  # normflows lists the coarsest level first, and each from noise to data
+        c, s = (3 * 2 ** (levels + 1), side // 2**levels) if i == 0 else (3 * 2**level, side // 2**level)
+        latents.append((c, s, s))
+        blocks = [nf.flows.GlowBlock(3 * 2 ** (level + 1), width) for _ in range(steps[level - 1])]
+        flows.append([*blocks, nf.flows.Squeeze()])
+        merges += [nf.flows.Merge()] if i else []
+    model = nf.MultiscaleFlow([nf.distributions.DiagGaussian(shape, trainable=False) for shape in latents], flows,
+                              merges, class_cond=False)
+    noise = [torch.randn(batch, *shape) for shape in latents]
+    return SimpleNamespace(module=model, loss=lambda x: model(x).mean(),
+                           inverse=lambda: model.forward_and_log_det(noise)[0])
+
+
+def nflows(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
+    from nflows import transforms as nt
+
+    # nflows calls what torch no longer has.
+    torch.triangular_solve = lambda b, a, upper=True, unitriangular=False: (
+        torch.linalg.solve_triangular(a, b, upper=upper, unitriangular=unitriangular), None)
+
+    class Net(nn.Module):
+        def __init__(self, inputs: int, outputs: int):
+            super().__init__()
+            self.net = net(inputs, width, outputs)
+
+        def forward(self, x: Tensor, context: None = None) -> Tensor:
+            return self.net(x)
+
+    def step(c: int) -> list[nn.Module]:
+        mask = torch.cat([torch.zeros(c - c // 2), torch.ones(c // 2)])
+        return [nt.ActNorm(c), nt.OneByOneConvolution(c), nt.AffineCouplingTransform(mask, Net)]
+
+    transform = nt.MultiscaleCompositeTransform(len(steps))
+    shape = (3, side, side)
+    for n in steps:
+        c, s = shape[0] * 4, shape[1] // 2
+        level = nt.CompositeTransform([nt.SqueezeTransform(), *(part for _ in range(n) for part in step(c))])
+        shape = transform.add_transform(level, (c, s, s))
+    noise = torch.randn(batch, 3 * side * side)
+
+    def loss(x: Tensor) -> Tensor:
+        outputs, logabsdet = transform(x)
+        return (normal_nll(outputs) - logabsdet).mean()
+
+    return SimpleNamespace(module=transform, loss=loss, inverse=lambda: transform.inverse(noise)[0])
+
+
+def freia(steps: Sequence[int], width: int, batch: int, side: int, learned: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import FrEIA.framework as ff
+        import FrEIA.modules as fm
+
+    def subnet(inputs: int, outputs: int) -> nn.Module:
+        return net(inputs, width, outputs)
+
+    nodes: list[Any] = [ff.InputNode(3, side, side)]
+    ends, c = [], 3
+    for i, n in enumerate(steps):
+        c *= 4
+        nodes.append(ff.Node(nodes[-1].out0, fm.IRevNetDownsampling, {}))
+        for _ in range(n):
+            options = {"learned_householder_permutation": c} if learned else {"permute_soft": True}
+            nodes.append(ff.Node(nodes[-1].out0, fm.AllInOneBlock, {"subnet_constructor": subnet, **options}))
+        if i + 1 < len(steps):
+            nodes.append(ff.Node(nodes[-1].out0, fm.Split, {}))
+            ends.append(ff.OutputNode(nodes[-1].out1))
+            c -= c // 2
+    ends.append(ff.OutputNode(nodes[-1].out0))
+    model = ff.GraphINN([*nodes, *ends])
+    with torch.no_grad():
+        noise = [torch.randn_like(z) for z in model(torch.zeros(batch, 3, side, side))[0]]
+
+    def loss(x: Tensor) -> Tensor:
+        outputs, logabsdet = model(x)
+        return (sum(normal_nll(z) for z in outputs) - logabsdet).mean()
+
+    return SimpleNamespace(module=model, loss=loss, inverse=lambda: model(noise, rev=True)[0])
+
+
+def freia_fixed(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
+    return freia(steps, width, batch, side, learned=False)
+
+
+def freia_householder(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
+    return freia(steps, width, batch, side, learned=True)
+
+
+CONTENDERS: dict[str, Callable[..., Any]] = {
+    "condflows": condflows, "normflows": normflows, "nflows": nflows,
+    "FrEIA (fixed 1x1)": freia_fixed, "FrEIA (Householder)": freia_householder,
+}

@@ -1,0 +1,92 @@
+"""Training step and inverse of the same Glow, contender by contender in turn: best times, and ratios to condflows.
+
+    python tests/benchmarks/speed.py --sizes 3x8:64:32:1 3x8:512:64:1      (levels x steps : width : side : batch)
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+
+import torch
+from glows import CONTENDERS, condflows_compiled, condflows_compiled_whole
+from torch.utils.flop_counter import FlopCounterMode
+
+warnings.filterwarnings("ignore")
+
+
+def matmul_rate(size: int = 2048) -> float:
+    """Floating-point operations a second of one large matrix product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    start = time.perf_counter()
+    a @ b
+    return 2 * size**3 / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1", "4x16:64:128:1"])
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS))
+    parser.add_argument("--compile", action="store_true", help="condflows with compiled steps too")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    contenders = {name: CONTENDERS[name] for name in options.contenders}
+    if options.compile:
+        contenders["condflows, compiled"] = condflows_compiled
+        contenders["condflows, one graph"] = condflows_compiled_whole
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds in turn")
+    for size in options.sizes:
+        levels_steps, width, side, batch = size.split(":")
+        levels, steps = map(int, levels_steps.split("x"))
+        width, side, batch = int(width), int(side), int(batch)
+        x = torch.rand(batch, 3, side, side)
+        runs = {}
+        for name, build in contenders.items():
+            torch.manual_seed(0)
+            glow = build((steps,) * levels, width, batch, side)
+            optimizer = torch.optim.Adam(glow.module.parameters(), lr=1e-5, fused=True)
+
+            def forward(glow=glow, x=x):
+                with torch.no_grad():
+                    glow.loss(x)
+
+            def train(glow=glow, optimizer=optimizer, x=x):
+                optimizer.zero_grad()
+                glow.loss(x).backward()
+                optimizer.step()
+
+            def inverse(glow=glow):
+                with torch.no_grad():
+                    glow.inverse()
+
+            runs[name] = {"forward": forward, "train": train, "inverse": inverse}
+        with FlopCounterMode(display=False) as counter:
+            runs["condflows"]["train"]()
+        flops, rates = counter.get_total_flops(), []
+        times = {(name, kind): [] for name in runs for kind in runs[name]}
+        for round_ in range(options.rounds + 1):  # the first warms up
+            for name, kinds in runs.items():
+                for kind, run in kinds.items():
+                    start = time.perf_counter()
+                    run()
+                    if round_:
+                        times[name, kind].append(time.perf_counter() - start)
+            rates.append(matmul_rate())
+        print(f"\n{levels} levels x {steps} steps, width {width}, {side}x{side}, batch {batch}: "
+              f"{flops / 1e9:.1f} GFLOP a training step, {max(rates) / 1e9:.0f} GFLOP/s, "
+              f"limit {1e3 * flops / max(rates):.1f} ms")
+        for name in runs:
+            cells = []
+            for kind in ("forward", "train", "inverse"):
+                mine, theirs = times["condflows", kind], times[name, kind]
+                paired = statistics.median(t / m for t, m in zip(theirs, mine, strict=True))
+                cells.append(f"{kind} {1e3 * min(theirs):8.1f} ms {min(theirs) / min(mine):5.2f}x ({paired:4.2f})")
+            print(f"  {name:22}", "  ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
