@@ -1,0 +1,118 @@
+"""Spline couplings of nflows between conditional layers of condflows: a checkerboard that its context turns.
+
+    python examples/splines.py              trains two flows, and writes runs/splines.png
+    python examples/splines.py --tiny       a few iterations
+
+Ends at -2.302 nats for 8 affine couplings and at -2.240 for 4 splines, where the truth has -2.079 and one normal
+distribution -3.123; about 60 s each on one core. In the picture only the splines separate the squares.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from matplotlib.artist import setp
+from matplotlib.figure import Figure
+from nflows.nn.nets import ResidualNet
+from nflows.transforms import PiecewiseRationalQuadraticCouplingTransform
+from nflows.transforms.base import Transform
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+import condflows as cf
+from condflows.conditioners import MLPConditioner
+
+
+def turned(points: Tensor, angle: Tensor) -> Tensor:
+    """Each point (batch, 2) turned by its angle (batch, 1), in radians."""
+    x, y = points.chunk(2, dim=1)
+    return torch.cat([angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y], dim=1)
+
+
+def draw(count: int) -> tuple[Tensor, Tensor]:
+    """Points, uniform on the eight dark squares of a board of 4 by 4, and the angles by which it is turned."""
+    angle = torch.rand(count, 1) - 0.5
+    column, row = torch.randint(4, (count,)), torch.randint(2, (count,))
+    corner = torch.stack([column, 2 * row + column % 2], dim=1) - 2
+    return turned(corner + torch.rand(count, 2), angle), angle
+
+
+def true_log_prob(points: Tensor, angle: Tensor) -> Tensor:
+    upright = turned(points, -angle)
+    dark = (upright.abs() < 2).all(1) & (upright.floor().sum(1) % 2 == 0)
+    return torch.where(dark, -math.log(8), -math.inf)
+
+
+def spline() -> Transform:
+    """Moves the second coordinate as nflows' net says of the first and the context."""
+    return PiecewiseRationalQuadraticCouplingTransform(
+        [0, 1], lambda inputs, outputs: ResidualNet(inputs, outputs, hidden_features=64, context_features=1),
+        num_bins=16, tails="linear", tail_bound=3.0,
+    )
+
+
+def affine() -> Transform:
+    return cf.AffineCoupling(2, MLPConditioner(1, 2, context_features=1))
+
+
+def chain(coupling, depth: int) -> cf.Chain:
+    """Per step an actnorm and a linear map that read the context, and a coupling that reads it too."""
+    return cf.Chain([part for _ in range(depth) for part in (
+        cf.ActNorm(2, MLPConditioner(1, 4, hidden=(32,))),
+        cf.LUConv1x1(2, MLPConditioner(1, 10, hidden=(32,))),
+        coupling(),
+    )])
+
+
+def train(flow: cf.Flow, iterations: int, batch_size: int, learning_rate: float) -> None:
+    cf.initialize(flow, *draw(2000))
+    optimizer = torch.optim.Adam(flow.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, iterations)
+    for _ in range(iterations):
+        loss = -flow.log_prob(*draw(batch_size)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def main(iterations: int = 800, batch_size: int = 512, learning_rate: float = 3e-3, seed: int = 0, tiny: bool = False,
+         out: Path = Path("runs/splines.png")) -> None:
+    if min(iterations, batch_size, learning_rate) <= 0 or out.suffix != ".png":
+        raise SystemExit("splines.py: error: --iterations, --batch-size and --learning-rate must be positive, "
+                         "and --out end in .png")
+    iterations = 100 if tiny else iterations
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    flows = {"affine": cf.Flow(chain(affine, 8), shape=(2,)), "spline": cf.Flow(chain(spline, 4), shape=(2,))}
+    points, angle = draw(10_000)
+    normal = MultivariateNormal(points.mean(0), points.T.cov()).log_prob(points).mean()
+    print(f"log-likelihood of 10000 test points in nats: one normal {normal:.3f}, truth {-math.log(8):.3f}")
+    for name, flow in flows.items():
+        began = time.perf_counter()
+        train(flow, iterations, batch_size, learning_rate)
+        with torch.no_grad():
+            print(f"{name} {flow.log_prob(points, angle).mean():.3f}, {sum(p.numel() for p in flow.parameters())} "
+                  f"parameters, {time.perf_counter() - began:.0f} s")
+
+    axis, box = torch.linspace(-3, 3, 200), (-3, 3, -3, 3)
+    grid = torch.cartesian_prod(axis, axis).flip(1)
+    figure = Figure(figsize=(10, 6.3), layout="constrained")
+    axes = figure.subplots(3, 5)
+    log_probs = {"truth": true_log_prob, **{f"{name} couplings": flow.log_prob for name, flow in flows.items()}}
+    for row, (label, log_prob) in zip(axes, log_probs.items(), strict=True):
+        row[0].set_ylabel(label)
+        for plot, one in zip(row, (-0.5, -0.25, 0.0, 0.25, 0.5), strict=True):
+            with torch.no_grad():
+                density = log_prob(grid, torch.full((len(grid), 1), one)).exp().view(200, 200)
+            plot.imshow(density, origin="lower", extent=box, vmin=0, vmax=0.2)
+    for plot, one in zip(axes[0], (-0.5, -0.25, 0.0, 0.25, 0.5), strict=True):
+        plot.set_title(f"{one} rad")
+    setp(axes, xticks=[], yticks=[])
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

@@ -1,0 +1,108 @@
+"""Conditional densities in the plane: two moons that turn, part and blur with a context of three numbers.
+
+    python examples/two_moons.py            trains, and writes runs/two_moons.png
+    python examples/two_moons.py --tiny     a few iterations
+
+The exact density is known: on test points the flow reaches -1.225 nats where the truth has -1.205, a KL divergence of
+0.020; one normal distribution has -2.337. 80 to 90 s on one core. The picture shows both densities for seven contexts.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from matplotlib.artist import setp
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal
+
+import condflows as cf
+from condflows.conditioners import MLPConditioner
+
+
+def moons(context: Tensor, angle: Tensor) -> Tensor:
+    """Points of the two arcs, (batch, 2, angles, 2): context[:, 0] turns the arcs, context[:, 1] parts them."""
+    turn, gap = math.pi / 3 * context[:, 0], 0.2 + 0.2 * context[:, 1:2]
+    upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25 + gap], dim=-1)
+    rotation = torch.stack([turn.cos(), turn.sin(), -turn.sin(), turn.cos()], dim=1).view(-1, 1, 2, 2)
+    return torch.stack([upper, -upper], dim=1) @ rotation
+
+
+def deviation(context: Tensor) -> Tensor:
+    """Of the normal noise about the arcs, 0.07 to 0.21: context[:, 2] blurs."""
+    return 0.12 * (0.55 * context[:, 2:]).exp()
+
+
+def draw(count: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Points (count, 2) and their contexts, which are uniform in [-1, 1]^3 unless one is given."""
+    context = 2 * torch.rand(count, 3) - 1 if context is None else context.expand(count, 3)
+    arcs = moons(context, math.pi * torch.rand(count, 1))[:, :, 0]
+    points = arcs[torch.arange(count), torch.randint(2, (count,))]
+    return points + deviation(context) * torch.randn(count, 2), context
+
+
+def true_log_prob(points: Tensor, context: Tensor) -> Tensor:
+    """The exact density: the noise about the arcs, integrated over the angle by the midpoint rule."""
+    angle = math.pi * (torch.arange(100) + 0.5) / 100
+    centres = moons(context, angle.expand(len(context), -1)).flatten(1, 2)
+    normal = Normal(centres, deviation(context)[:, None])
+    return normal.log_prob(points[:, None]).sum(-1).logsumexp(1) - math.log(len(centres[0]))
+
+
+def step() -> cf.Chain:
+    """Actnorm, a linear map, and a coupling whose net reads the context."""
+    return cf.glow_step(2, coupling=MLPConditioner(1, 2, context_features=3))
+
+
+def main(iterations: int = 2000, batch_size: int = 512, depth: int = 8, learning_rate: float = 5e-3, seed: int = 0,
+         tiny: bool = False, out: Path = Path("runs/two_moons.png")) -> None:
+    if min(iterations, batch_size, depth, learning_rate) <= 0 or out.suffix != ".png":
+        raise SystemExit("two_moons.py: error: --iterations, --batch-size, --depth and --learning-rate must be "
+                         "positive, and --out end in .png")
+    iterations = 100 if tiny else iterations
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    began = time.perf_counter()
+
+    flow = cf.Flow(cf.Chain([step() for _ in range(depth)]), shape=(2,))
+    cf.initialize(flow, *draw(2000))
+    optimizer = torch.optim.Adam(flow.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, iterations)
+    for _ in range(iterations):
+        loss = -flow.log_prob(*draw(batch_size)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+    points, context = draw(10_000)
+    with torch.no_grad():
+        learned, true = flow.log_prob(points, context).mean(), true_log_prob(points, context).mean()
+    normal = MultivariateNormal(points.mean(0), points.T.cov()).log_prob(points).mean()
+    print(f"log-likelihood of 10000 test points in nats: one normal {normal:.3f}, flow {learned:.3f}, "
+          f"truth {true:.3f}; KL divergence {true - learned:.3f}; {time.perf_counter() - began:.0f} s")
+
+    contexts = torch.tensor([[0.0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]])
+    titles = ["centre", "-60 degrees", "60 degrees", "close", "apart", "sharp", "blurred"]
+    axis, box = torch.linspace(-2.2, 2.2, 150), (-2.2, 2.2, -2.2, 2.2)
+    grid = torch.cartesian_prod(axis, axis).flip(1)
+    figure = Figure(figsize=(14, 6.4), layout="constrained")
+    axes = figure.subplots(3, len(contexts))
+    for column, one, title in zip(axes.T, contexts, titles, strict=True):
+        with torch.no_grad():
+            true, learned = (log_prob(grid, one.expand(len(grid), 3)).exp().view(150, 150)
+                             for log_prob in (true_log_prob, flow.log_prob))
+        column[0].plot(*draw(1500, one)[0].T, ".", markersize=1.5)
+        column[1].imshow(true, origin="lower", extent=box)
+        column[2].imshow(learned, origin="lower", extent=box, vmin=0, vmax=true.max())
+        column[0].set_title(title)
+    for row, label in zip(axes, ("true samples", "true density", "learned density"), strict=True):
+        row[0].set_ylabel(label)
+    setp(axes, xticks=[], yticks=[], xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

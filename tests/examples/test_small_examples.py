@@ -1,0 +1,102 @@
+"""The examples of one file each as a user calls them: their pictures, what they print, misuse."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = ["two_moons", "volumes", "signals", "simulation_based_inference", "splines"]
+needs_sbi = pytest.mark.skipif(importlib.util.find_spec("sbi") is None, reason="sbi is not installed: pip install sbi")
+SCRIPTS = [pytest.param(name, marks=needs_sbi) if name == "simulation_based_inference" else name for name in NAMES]
+
+
+def call(name, directory, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, EXAMPLES / f"{name}.py", *arguments], cwd=directory, env=environment,
+                          capture_output=True, text=True, timeout=300)
+
+
+def printed(output, name):
+    """The first number that is printed after a name."""
+    found = re.search(rf"{name} (-?\d+\.\d+)", output)
+    assert found, output
+    return float(found[1])
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """What a script prints in its tiny mode; run once."""
+    done = {}
+
+    def run(name):
+        if name not in done:
+            directory = tmp_path_factory.mktemp(name)
+            result = call(name, directory, "--tiny")
+            assert result.returncode == 0, result.stderr
+            assert [path.name for path in directory.iterdir()] == ["runs"]
+            with Image.open(directory / "runs" / f"{name}.png") as picture:
+                assert picture.format == "PNG"
+                assert np.asarray(picture.convert("L")).std() > 10
+            done[name] = result.stdout
+        return done[name]
+
+    return run
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_runs_and_draws(name, output):
+    assert output(name)
+
+
+@pytest.mark.parametrize(("name", "baseline"), [
+    ("two_moons", "one normal"), ("volumes", "a normal for each voxel"), ("signals", "linear regression")])
+def test_learns_more_than_a_normal_distribution(name, baseline, output):
+    assert printed(output(name), "flow") > printed(output(name), baseline)
+
+
+def test_learned_density_is_no_better_than_the_truth(output):
+    said = output("two_moons")
+    assert printed(said, "flow") < printed(said, "truth")
+    assert printed(said, "KL divergence") == pytest.approx(
+        printed(said, "truth") - printed(said, "flow"), abs=0.0021)
+
+
+def test_splines_beat_affine_couplings(output):
+    said = output("splines")
+    assert printed(said, "one normal") < printed(said, "affine") < printed(said, "spline") < printed(said, "truth")
+
+
+@needs_sbi
+def test_posterior_is_closer_than_the_prior(output):
+    said = output("simulation_based_inference")
+    posterior = [float(kl) for kl in re.findall(r"KL divergence (-?\d+\.\d+)", said)]
+    prior = [float(kl) for kl in re.findall(r"prior's (-?\d+\.\d+)", said)]
+    assert len(posterior) == len(prior) == 4
+    assert all(0 <= kl < 0.5 * other for kl, other in zip(posterior, prior, strict=True))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("arguments", [["--out", "picture.txt"], ["--learning-rate", "-1"]])
+def test_mistakes_end_before_the_training(name, arguments, tmp_path):
+    result = call(name, tmp_path, *arguments)
+    assert result.returncode
+    assert "Traceback" not in result.stderr
+    assert arguments[0] in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_fits_on_a_page():
+    files = sorted(EXAMPLES.glob("*.py"))
+    assert [path.stem for path in files] == sorted(NAMES)
+    for path in files:
+        lines = path.read_text().splitlines()
+        assert len(lines) < 120, path
+        assert lines[0].startswith('"""')
+        assert f"python examples/{path.name}" in path.read_text()
