@@ -96,7 +96,7 @@ def once(module: nn.Module, make: Callable[[Tensor, Context], Any], inputs: Tens
     """What ``make`` makes of a context for these inputs, made once for a ``Condition``."""
     if not isinstance(context, Condition):
         return make(inputs, context)
-    key = module, id(context.context)
+    key = module, id(context.context), inputs.shape[2:]
     if key not in context.made:
         context.made[key] = make(inputs[::context.repeats], context.context)
     return context.repeat(context.made[key])

@@ -198,6 +198,16 @@ def test_samples_of_one_condition_share_its_work_and_stay_the_same(transform):
         torch.testing.assert_close(alone, noise[i], rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_a_coupling_that_is_used_at_two_resolutions_encodes_its_condition_for_each():
+    coupling = perturb(AffineCoupling(8, CouplingConditioner(8, 8, context_channels=2)))
+    flow = Flow(Chain([coupling, Split(Chain([Squeeze(), Split(coupling), Inverse(Squeeze())]))]), (8, 8, 8))
+    context = torch.randn(2, 2, 8, 8)
+    samples, log_prob = flow.sample_and_log_prob(3, context)
+    again = flow.log_prob(samples.flatten(0, 1), context.repeat_interleave(3, 0))
+    torch.testing.assert_close(again, log_prob.flatten(), rtol=1e-4, atol=1e-3)
+
+
 class Solved(TorchDispatchMode):
     """The batch sizes of triangular solves, and the rows that each convolution reads."""
 
