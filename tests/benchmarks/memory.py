@@ -1,4 +1,6 @@
-"""Peak memory of a training step against depth, without parameters and gradients; each figure in its own process.
+"""Peak memory that a training step allocates against depth, without parameters and gradients.
+
+What torch's allocator hands out is counted, not what the process holds; each figure is of a process of its own.
 
     python tests/benchmarks/memory.py --steps 4 16 64 --side 128 --plot memory.png
 """
@@ -6,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ warnings.filterwarnings("ignore")
 
 
 def measure(name: str, steps: int, levels: int, width: int, side: int, batch: int) -> float:
-    """MiB of one forward and backward pass beyond what was there before and the gradients."""
+    """MiB at the peak of one forward and backward pass, beyond what was there before and the gradients at its end."""
     import torch
     from glows import CONTENDERS, condflows, full_glow_pair
 
@@ -25,15 +26,19 @@ def measure(name: str, steps: int, levels: int, width: int, side: int, batch: in
                 "condflows, checkpoint": lambda *a: condflows(*a, checkpoint=True),
                 "Full-Glow, checkpoint": lambda *a: full_glow_pair(*a, checkpoint=True)}
     build = builders[name]
-    small = build((1,) * levels, 8, 1, 2**levels)  # what libraries allocate once
-    small.loss(torch.rand(1, 3, 2**levels, 2**levels)).backward()
     glow = build((steps,) * levels, width, batch, side)
     x = torch.rand(batch, 3, side, side)
-    parameters = sum(p.numel() * p.element_size() for p in glow.module.parameters() if p.requires_grad)
-    before = int(next(line for line in Path("/proc/self/status").read_text().splitlines()
-                      if line.startswith("VmRSS")).split()[1]) * 1024
-    glow.loss(x).backward()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before - parameters) / 2**20
+    with torch.no_grad():
+        glow.loss(x)  # what libraries initialize in their first pass
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
+        glow.loss(x).backward()
+    now = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    gradients = sum(p.numel() * p.element_size() for p in glow.module.parameters() if p.requires_grad)
+    return (peak - gradients) / 2**20
 
 
 def main() -> None:
