@@ -45,7 +45,7 @@ class Split(Composition):
 
     def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
         prior_context, inner_context = route(context, self)
-        outputs, total, entries = inputs, torch.zeros((), device=inputs.device), {}
+        outputs, total, entries = inputs, 0.0, {}
         for part in (self.inner, self.prior) if inverse else (self.prior, self.inner):
             logabsdet, entries[part] = 0.0, outputs
             if part is self.inner:
@@ -53,7 +53,7 @@ class Split(Composition):
             elif part is not None:
                 outputs, logabsdet, entries[part] = apply(part, outputs, prior_context, inverse, record)
             total = total + logabsdet
-        return outputs, total, Trace([entries[self.prior], entries[self.inner]])
+        return outputs, total, Trace([entries[self.prior], entries[self.inner]])  # type: ignore[return-value]
 
     def _through_inner(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
         check_inputs(inputs, "Split")

@@ -87,7 +87,7 @@ class Condition:
 
 
 def readable(context: Context, module: nn.Module) -> Context:
-    """The context as the module can read it."""
+    """The context as the module can read it: a Condition only where the code that reads it is the library's own."""
     own = type(module).__module__.startswith("condflows.")
     return context.expand() if isinstance(context, Condition) and not own else context
 

@@ -153,8 +153,8 @@ def test_noise_is_on_the_models_device():
     assert torch.equal(generator.get_state(), drawn.get_state())  # drawn where the generator is
 
 
-def conditional_pair(**options):
-    """Every operation reads a condition; the priors at the top give parameters to every position."""
+def conditional_glow(**options):
+    """Two levels whose every operation reads the condition; only the prior does not."""
     def step(c):
         return glow_step(c, CouplingConditioner(c, 8, context_channels=2), GlobalConditioner(2, 2 * c),
                          GlobalConditioner(2, 2 * c * c + c), **options)
@@ -162,7 +162,7 @@ def conditional_pair(**options):
     return perturb(multiscale(3, (2, 1), step, lambda c: AffineCoupling(c, ConvConditioner(c))))
 
 
-class Doubled(Bijector):
+class Shifted(Bijector):
     """A user's own bijector, which reads the context with a row for each input."""
 
     def forward(self, inputs, context=None):
@@ -179,14 +179,14 @@ class UsersConditioner(nn.Module):
         return torch.cat([inputs, inputs + context.mean((1, 2, 3)).view(-1, 1, 1, 1)], dim=1)
 
 
-@pytest.mark.parametrize("transform", [
-    conditional_pair(),
-    conditional_pair(checkpoint=True),
-    Chain([Doubled(), conditional_pair(), CompositeTransform([ActNorm(3, GlobalConditioner(2, 6))]), Doubled()]),
-    Chain([Squeeze(), AffineCoupling(12, UsersConditioner()), Inverse(Squeeze())]),
+@pytest.mark.parametrize("build", [
+    conditional_glow,
+    lambda: conditional_glow(checkpoint=True),
+    lambda: Chain([Shifted(), conditional_glow(), CompositeTransform([ActNorm(3, GlobalConditioner(2, 6))])]),
+    lambda: Chain([Squeeze(), AffineCoupling(12, UsersConditioner()), Inverse(Squeeze())]),
 ], ids=["conditional", "checkpointed", "users' bijectors and nflows", "users' conditioner"])
-def test_samples_of_one_condition_share_its_work_and_stay_the_same(transform):
-    flow, context = Flow(transform, (3, 8, 8)), torch.randn(2, 2, 8, 8)
+def test_samples_of_one_condition_share_its_work_and_stay_the_same(build):
+    flow, context = Flow(build(), (3, 8, 8)), torch.randn(2, 2, 8, 8)
     with_gradients = flow.sample_and_log_prob(3, context, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         shared = flow.sample_and_log_prob(3, context, generator=torch.Generator().manual_seed(0))
@@ -225,7 +225,7 @@ class Solved(TorchDispatchMode):
 
 @torch.no_grad()
 def test_conditioners_and_inverses_are_made_once_for_a_condition():
-    flow, context = Flow(conditional_pair(), (3, 8, 8)), torch.randn(2, 2, 8, 8)
+    flow, context = Flow(conditional_glow(), (3, 8, 8)), torch.randn(2, 2, 8, 8)
     with Solved() as few:
         flow.sample(2, context)
     with Solved() as many:

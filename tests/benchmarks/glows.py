@@ -11,14 +11,13 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-Shape = tuple[int, int, int]  # batch, image side, hidden width
 
 
 def net(inputs: int, width: int, outputs: int) -> nn.Sequential:
@@ -66,10 +65,9 @@ def condflows_compiled(steps: Sequence[int], width: int, batch: int, side: int) 
 
 def condflows_compiled_whole(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
     glow = condflows(steps, width, batch, side)
-    flow = glow.module
-    log_prob, inverse = torch.compile(flow.log_prob), torch.compile(flow.transform_from_noise)
-    noise = torch.randn(batch, 3, side, side)
-    return SimpleNamespace(module=flow, loss=lambda x: -log_prob(x).mean(), inverse=lambda: inverse(noise))
+    for method in ("log_prob", "transform_from_noise"):
+        setattr(glow.module, method, torch.compile(getattr(glow.module, method)))
+    return glow
 
 
 def normflows(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
@@ -157,15 +155,7 @@ def freia(steps: Sequence[int], width: int, batch: int, side: int, learned: bool
     return SimpleNamespace(module=model, loss=loss, inverse=lambda: model(noise, rev=True)[0])
 
 
-def freia_fixed(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
-    return freia(steps, width, batch, side, learned=False)
-
-
-def freia_householder(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
-    return freia(steps, width, batch, side, learned=True)
-
-
 CONTENDERS: dict[str, Callable[..., Any]] = {
     "condflows": condflows, "normflows": normflows, "nflows": nflows,
-    "FrEIA (fixed 1x1)": freia_fixed, "FrEIA (Householder)": freia_householder,
+    "FrEIA (fixed 1x1)": partial(freia, learned=False), "FrEIA (Householder)": partial(freia, learned=True),
 }

@@ -8,35 +8,26 @@ large matrix product, which is measured before and after each step.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
+import tyro
 from speed import matmul_rate
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
 from models.full_glow import full_glow
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=[16, 16, 16, 16])
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--profile", action="store_true", help="print the time of each operation")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def main(steps: tuple[int, ...] = (16, 16, 16, 16), width: int = 512, side: int = 128, batch: int = 1, rounds: int = 7,
+         threads: int = 1, profile: bool = False) -> None:
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    pair = full_glow(3, options.steps, options.width)
-    x_a, x_b = torch.rand(2, options.batch, 3, options.side, options.side)
+    pair = full_glow(3, steps, width)
+    x_a, x_b = torch.rand(2, batch, 3, side, side)
     optimizer = torch.optim.Adam(pair.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:
@@ -48,7 +39,7 @@ def main() -> None:
     with FlopCounterMode(display=False) as counter:
         step()
     flops, shares = counter.get_total_flops(), []
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         rates = [matmul_rate() for _ in range(3)]
         start = time.perf_counter()
         step()
@@ -57,13 +48,13 @@ def main() -> None:
         shares.append(flops / rate / seconds)
         print(f"{seconds:.2f} s, {rate / 1e9:.0f} GFLOP/s: {shares[-1]:.0%}", flush=True)
     parameters = sum(p.numel() for p in pair.parameters())
-    print(f"{parameters / 1e6:.0f} million parameters, {flops / 1e9:.0f} GFLOP a step, {options.threads} threads: "
+    print(f"{parameters / 1e6:.0f} million parameters, {flops / 1e9:.0f} GFLOP a step, {threads} threads: "
           f"{statistics.median(shares):.0%} of the matrix-multiplication rate (best {max(shares):.0%})")
-    if options.profile:
-        with profile(activities=[ProfilerActivity.CPU]) as record:
+    if profile:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
             step()
         print(record.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -7,26 +7,27 @@ What torch's allocator hands out is counted, not what the process holds; each fi
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 import warnings
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+import tyro
+from glows import CONTENDERS, condflows, full_glow_pair
+from matplotlib.figure import Figure
+
 warnings.filterwarnings("ignore")
+BUILDERS = {
+    **CONTENDERS, "condflows, checkpoint": partial(condflows, checkpoint=True),
+    "Full-Glow": full_glow_pair, "Full-Glow, checkpoint": partial(full_glow_pair, checkpoint=True),
+}
 
 
 def measure(name: str, steps: int, levels: int, width: int, side: int, batch: int) -> float:
     """MiB at the peak of one forward and backward pass, beyond what was there before and the gradients at its end."""
-    import torch
-    from glows import CONTENDERS, condflows, full_glow_pair
-
     torch.set_num_threads(1)
-    builders = {**CONTENDERS, "Full-Glow": full_glow_pair,
-                "condflows, checkpoint": lambda *a: condflows(*a, checkpoint=True),
-                "Full-Glow, checkpoint": lambda *a: full_glow_pair(*a, checkpoint=True)}
-    build = builders[name]
-    glow = build((steps,) * levels, width, batch, side)
+    glow = BUILDERS[name]((steps,) * levels, width, batch, side)
     x = torch.rand(batch, 3, side, side)
     with torch.no_grad():
         glow.loss(x)  # what libraries initialize in their first pass
@@ -41,47 +42,30 @@ def measure(name: str, steps: int, levels: int, width: int, side: int, batch: in
     return (peak - gradients) / 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contenders", nargs="+", default=[
-        "condflows, checkpoint", "condflows", "normflows", "nflows", "FrEIA (Householder)",
-        "Full-Glow, checkpoint", "Full-Glow"])
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16, 32, 64])
-    parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--one", nargs=2, metavar=("NAME", "STEPS"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    sizes = (options.levels, options.width, options.side, options.batch)
-    if options.one:
-        print(measure(options.one[0], int(options.one[1]), *sizes))
-        return
-    print(f"{options.levels} levels, width {options.width}, {options.side}x{options.side}, batch {options.batch}: "
-          f"MiB at {', '.join(map(str, options.steps))} steps a level")
+def main(
+    contenders: tuple[str, ...] = ("condflows, checkpoint", "condflows", "normflows", "nflows", "FrEIA (Householder)",
+                                   "Full-Glow, checkpoint", "Full-Glow"),
+    steps: tuple[int, ...] = (4, 8, 16, 32, 64), levels: int = 3, width: int = 512, side: int = 64, batch: int = 1,
+    plot: Path | None = None,
+) -> None:
+    print(f"{levels} levels, width {width}, {side}x{side}, batch {batch}: MiB at {', '.join(map(str, steps))} steps a "
+          "level")
     figures = {}
-    for name in options.contenders:
-        figures[name] = [float(subprocess.run(
-            [sys.executable, __file__, "--one", name, str(steps), "--levels", str(options.levels), "--width",
-             str(options.width), "--side", str(options.side), "--batch", str(options.batch)],
-            check=True, capture_output=True, text=True).stdout.split()[-1]) for steps in options.steps]
-        print(f"  {name:22}", *(f"{figure:8.0f}" for figure in figures[name]),
-              f"  last to first {figures[name][-1] / figures[name][0]:.2f}", flush=True)
-    if options.plot:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for name in contenders:
+            figures[name] = [pool.apply(measure, (name, n, levels, width, side, batch)) for n in steps]
+            print(f"  {name:22}", *(f"{figure:8.0f}" for figure in figures[name]),
+                  f"  last to first {figures[name][-1] / figures[name][0]:.2f}", flush=True)
+    if plot:
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
         for name, values in figures.items():
-            axes.plot(options.steps, values, "o-", label=name)
+            axes.plot(steps, values, "o-", label=name)
         axes.set(xlabel="steps a level", ylabel="MiB of a training step", xscale="log", yscale="log",
-                 xticks=options.steps, xticklabels=options.steps)
+                 xticks=steps, xticklabels=steps)
         axes.legend()
-        figure.savefig(options.plot, dpi=120)
+        figure.savefig(plot, dpi=120)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

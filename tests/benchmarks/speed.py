@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 import warnings
 
 import torch
+import tyro
 from glows import CONTENDERS, condflows_compiled, condflows_compiled_whole
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,27 +25,21 @@ def matmul_rate(size: int = 2048) -> float:
     return 2 * size**3 / (time.perf_counter() - start)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1", "4x16:64:128:1"])
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS))
-    parser.add_argument("--compile", action="store_true", help="condflows with compiled steps too")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    contenders = {name: CONTENDERS[name] for name in options.contenders}
-    if options.compile:
-        contenders["condflows, compiled"] = condflows_compiled
-        contenders["condflows, one graph"] = condflows_compiled_whole
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds in turn")
-    for size in options.sizes:
+def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1", "4x16:64:128:1"),
+         contenders: tuple[str, ...] = tuple(CONTENDERS), compile: bool = False, rounds: int = 7,
+         threads: int = 1) -> None:
+    torch.set_num_threads(threads)
+    builders = {name: CONTENDERS[name] for name in contenders}
+    if compile:
+        builders |= {"condflows, compiled": condflows_compiled, "condflows, one graph": condflows_compiled_whole}
+    print(f"torch {torch.__version__}, {threads} threads, {rounds} rounds in turn")
+    for size in sizes:
         levels_steps, width, side, batch = size.split(":")
         levels, steps = map(int, levels_steps.split("x"))
         width, side, batch = int(width), int(side), int(batch)
         x = torch.rand(batch, 3, side, side)
         runs = {}
-        for name, build in contenders.items():
+        for name, build in builders.items():
             torch.manual_seed(0)
             glow = build((steps,) * levels, width, batch, side)
             optimizer = torch.optim.Adam(glow.module.parameters(), lr=1e-5, fused=True)
@@ -68,7 +62,7 @@ def main() -> None:
             runs["condflows"]["train"]()
         flops, rates = counter.get_total_flops(), []
         times = {(name, kind): [] for name in runs for kind in runs[name]}
-        for round_ in range(options.rounds + 1):  # the first warms up
+        for round_ in range(rounds + 1):  # the first warms up
             for name, kinds in runs.items():
                 for kind, run in kinds.items():
                     start = time.perf_counter()
@@ -89,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
