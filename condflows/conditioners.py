@@ -19,16 +19,14 @@ from condflows.trace import Context, once, resize
 __all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner", "MapConditioner"]
 
 BOUND = 3.0
-
-_CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_POOL: dict[int, type[nn.Module]] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+LARGE = 2**22
 
 
 def _conv(spatial_dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
-    if spatial_dims not in _CONV:
+    if spatial_dims not in (1, 2, 3):
         raise ValueError(f"a convolutional conditioner expects 1 to 3 spatial dimensions, got {spatial_dims}; "
                          "use MLPConditioner for vectors")
-    return _CONV[spatial_dims](inputs, outputs, kernel, stride, padding=kernel // 2)
+    return getattr(nn, f"Conv{spatial_dims}d")(inputs, outputs, kernel, stride, padding=kernel // 2)
 
 
 def _mlp(sizes: Sequence[int]) -> list[nn.Module]:
@@ -45,18 +43,36 @@ def _start_at_zero(net: nn.Sequential) -> nn.Sequential:
     return net
 
 
-def _conv_net(spatial_dims: int, *channels: int) -> nn.Sequential:
-    """A 3x3 convolution, 1x1 convolutions and a 3x3 convolution, with ReLUs between."""
-    layers: list[nn.Module] = []
-    for inputs, outputs, kernel in zip(channels, channels[1:], (3, *[1] * (len(channels) - 3), 3), strict=False):
-        layers += [_conv(spatial_dims, inputs, outputs, kernel), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+class _ConvNet(nn.Sequential):
+    """A 3x3 convolution, 1x1 convolutions and a 3x3 convolution, with ReLUs between.
 
+    What would put more than ``LARGE`` values into a hidden layer (16 times as many on a GPU) goes through it in parts,
+    samples or strips of one with the two rows on either side that its 3x3 convolutions see: less memory at a time.
+    """
 
-def _laid_out(images: Tensor) -> Tensor:
-    """In the memory format in which a CPU convolves many positions faster."""
-    many = images.ndim == 4 and images.device.type == "cpu" and len(images) * images.shape[2:].numel() >= 1024
-    return images.contiguous(memory_format=torch.channels_last) if many else images
+    def __init__(self, spatial_dims: int, *channels: int):
+        super().__init__()
+        for inputs, outputs, kernel in zip(channels, channels[1:], (3, *[1] * (len(channels) - 3), 3), strict=False):
+            self.extend([_conv(spatial_dims, inputs, outputs, kernel), nn.ReLU(inplace=True)])
+        del self[-1]
+        self.width = max(channels[1:-1])
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        batch, rows, values = len(images), images.shape[2], self.width * images.shape[2:].numel()
+        large = LARGE if images.device.type == "cpu" else 16 * LARGE
+        size = max(32, rows * large // values)
+        if batch * values <= large or (batch == 1 and rows <= size):
+            return self._whole(images)
+        if batch > 1:
+            return torch.cat([self(part) for part in images.split(max(1, large // values))])
+        strips = [self._whole(images[:, :, max(0, i - 2):i + size + 2]) for i in range(0, rows, size)]
+        return torch.cat([strip[:, :, 2 if i else 0:][:, :, :size] for i, strip in enumerate(strips)], 2)
+
+    def _whole(self, images: Tensor) -> Tensor:
+        # The memory format in which a CPU convolves many positions faster.
+        if images.ndim == 4 and images.device.type == "cpu" and len(images) * images.shape[2:].numel() >= 1024:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return super().forward(images)
 
 
 def _require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
@@ -92,22 +108,16 @@ class GlobalConditioner(nn.Module):
     """
 
     def __init__(
-        self,
-        context_channels: int,
-        num_outputs: int,
-        spatial_dims: int = 2,
-        conv_channels: Sequence[int] = (8, 8, 8),
-        grid: int = 4,
-        hidden: Sequence[int] = (32, 64, 48),
-        stride: int = 1,
-    ):
+            self, context_channels: int, num_outputs: int, spatial_dims: int = 2,
+            conv_channels: Sequence[int] = (8, 8, 8), grid: int = 4, hidden: Sequence[int] = (32, 64, 48),
+            stride: int = 1):
         super().__init__()
         self.context_channels = context_channels
         self.spatial_dims = spatial_dims
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairwise([context_channels, *conv_channels])):
             layers += [_conv(spatial_dims, inputs, outputs, 3 if i or stride > 1 else 1, stride), nn.ReLU()]
-        layers += [_POOL[spatial_dims](grid), nn.Flatten()]
+        layers += [getattr(nn, f"AdaptiveAvgPool{spatial_dims}d")(grid), nn.Flatten()]
         layers += _mlp([conv_channels[-1] * grid**spatial_dims, *hidden, num_outputs])
         self.net = _start_at_zero(nn.Sequential(*layers))
 
@@ -133,32 +143,26 @@ class CouplingConditioner(nn.Module):
         context_width: of the encoder's hidden layer.
     """
 
-    def __init__(
-        self,
-        num_channels: int,
-        width: int = 512,
-        context_channels: int = 0,
-        spatial_dims: int = 2,
-        context_width: int = 128,
-    ):
+    def __init__(self, num_channels: int, width: int = 512, context_channels: int = 0, spatial_dims: int = 2,
+                 context_width: int = 128):
         super().__init__()
         self.context_channels = context_channels
         inputs = num_channels - num_channels // 2
         if context_channels:
-            self.encoder = _conv_net(spatial_dims, context_channels, context_width, num_channels)
+            self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels)
             inputs += num_channels
-        self.net = _start_at_zero(_conv_net(spatial_dims, inputs, width, width, 2 * (num_channels // 2)))
+        self.net = _start_at_zero(_ConvNet(spatial_dims, inputs, width, width, 2 * (num_channels // 2)))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)
         if self.context_channels:
             code = once(self, self._encode, inputs, context)
             inputs = torch.cat([inputs, code.to(inputs.dtype)], dim=1)
-        return self.net(_laid_out(inputs))
+        return self.net(inputs)
 
     def _encode(self, inputs: Tensor, context: Context) -> Tensor:
         context = _require(self, context, self.context_channels)
-        return self.encoder(_laid_out(resize(soft_bound(context, BOUND), inputs))).relu_()
+        return self.encoder(resize(soft_bound(context, BOUND), inputs)).relu_()
 
 
 class ConvConditioner(nn.Module):
@@ -169,9 +173,8 @@ class ConvConditioner(nn.Module):
 
     def __init__(self, num_channels: int, spatial_dims: int = 2):
         super().__init__()
-        self.net = _start_at_zero(
-            nn.Sequential(_conv(spatial_dims, num_channels - num_channels // 2, 2 * (num_channels // 2), 3))
-        )
+        first, moved = num_channels - num_channels // 2, num_channels // 2
+        self.net = _start_at_zero(nn.Sequential(_conv(spatial_dims, first, 2 * moved, 3)))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         return self.net(soft_bound(inputs, BOUND))
@@ -195,7 +198,7 @@ class MapConditioner(nn.Module):
         super().__init__()
         self.context_channels = context_channels
         self.spatial_dims = spatial_dims
-        self.net = _start_at_zero(_conv_net(spatial_dims, context_channels, width, width, num_outputs))
+        self.net = _start_at_zero(_ConvNet(spatial_dims, context_channels, width, width, num_outputs))
 
     def forward(self, context: Tensor) -> Tensor:
         context = _require(self, context, self.context_channels, 2 + self.spatial_dims)
@@ -217,9 +220,8 @@ class MLPConditioner(nn.Module):
         hidden: sizes of the hidden layers.
     """
 
-    def __init__(
-        self, num_inputs: int, num_outputs: int, context_features: int = 0, hidden: Sequence[int] = (128, 128)
-    ):
+    def __init__(self, num_inputs: int, num_outputs: int, context_features: int = 0,
+                 hidden: Sequence[int] = (128, 128)):
         super().__init__()
         self.num_inputs = num_inputs
         self.context_features = context_features

@@ -67,36 +67,41 @@ class Flow(NFlow):
         return self._distribution.log_prob(noise) + logabsdet
 
     def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,  # type: ignore[override]
-               generator: torch.Generator | None = None) -> Tensor:
+               generator: torch.Generator | None = None, batch_size: int | None = None) -> Tensor:
         """Samples ``(num_samples, *shape)``, or ``(context_size, num_samples, *shape)`` with a context.
 
         ``temperature`` multiplies the deviation of the noise; at 0 the result is deterministic. ``generator`` draws
         the noise, on its own device. Without gradients, what the library's operations make of a condition is made
-        once for all of its samples.
+        once for all of its samples; ``batch_size`` is how many of them are made at a time, all unless given.
         """
-        return self.sample_and_log_prob(num_samples, context, temperature, generator)[0]
+        return self.sample_and_log_prob(num_samples, context, temperature, generator, batch_size)[0]
 
     def sample_and_log_prob(  # type: ignore[override]
             self, num_samples: int, context: Context = None, temperature: float = 1.0,
-            generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+            generator: torch.Generator | None = None, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
         """``sample``, and the log-densities of the samples under the flow (at temperature 1), in nats."""
         check_count(num_samples, 1, "expected a positive whole number of samples")
+        batch_size = num_samples if batch_size is None else batch_size
+        check_count(batch_size, 1, "expected a positive whole number of samples at a time as batch_size")
         if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 0):
             raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
-        num_samples = int(num_samples)
         tensors = context_tensors(context)
-        batch = (len(tensors[0]), num_samples) if tensors else (num_samples,)
+        batch = (len(tensors[0]) if tensors else 1, int(num_samples))
         like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
         device = generator.device if generator is not None else like.device
         noise = torch.randn(math.prod(batch), *self._noise_shape(context), generator=generator, device=device,
                             dtype=like.dtype)
-        noise = temperature * noise.to(like.device)
-        check_batch(context, noise[::num_samples], "Flow")
-        condition = Condition(context, num_samples, {})
-        condition = condition.expand() if torch.is_grad_enabled() else condition  # checkpoints make everything anew
-        samples, logabsdet, _ = apply(self.transform, noise, condition, inverse=True, record=False)
-        log_prob = self._distribution.log_prob(noise) - logabsdet
-        return samples.unflatten(0, batch), log_prob.unflatten(0, batch)
+        noise = (temperature * noise.to(like.device)).unflatten(0, batch)
+        check_batch(context, noise, "Flow")
+        parts, made = [], {}
+        for part in noise.split(int(batch_size), dim=1):
+            condition = Condition(context, part.shape[1], made)
+            condition = condition.expand() if torch.is_grad_enabled() else condition  # checkpoints make all anew
+            samples, logabsdet, _ = apply(self.transform, part.flatten(0, 1), condition, inverse=True, record=False)
+            log_prob = self._distribution.log_prob(part.flatten(0, 1)) - logabsdet
+            parts.append([result.unflatten(0, part.shape[:2]) for result in (samples, log_prob)])
+        samples, log_prob = (torch.cat(results, 1) for results in zip(*parts, strict=True))
+        return (samples, log_prob) if tensors else (samples[0], log_prob[0])
 
     def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
         """The noise of the inputs, of the same shape."""
@@ -200,15 +205,15 @@ class PairedFlow(nn.Module):
         return self.target.log_prob(inputs, self._trace(context))
 
     def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
-               generator: torch.Generator | None = None) -> Tensor:
+               generator: torch.Generator | None = None, batch_size: int | None = None) -> Tensor:
         """Samples ``(context_size, num_samples, *shape)`` of x_b; the source reads each x_a once."""
-        return self.target.sample(num_samples, self._trace(context), temperature, generator)
+        return self.target.sample(num_samples, self._trace(context), temperature, generator, batch_size)
 
     def sample_and_log_prob(
             self, num_samples: int, context: Context = None, temperature: float = 1.0,
-            generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+            generator: torch.Generator | None = None, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
         """``sample``, and the conditional log-densities of the samples (at temperature 1), in nats."""
-        return self.target.sample_and_log_prob(num_samples, self._trace(context), temperature, generator)
+        return self.target.sample_and_log_prob(num_samples, self._trace(context), temperature, generator, batch_size)
 
     def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
         """The noise of x_b given x_a."""

@@ -50,16 +50,8 @@ def glow_step(
     )
 
 
-def multiscale(
-    channels: int,
-    steps: Sequence[int],
-    step: Builder,
-    prior: Builder | None = None,
-    top: Builder | None = None,
-    *,
-    factor: int = 2,
-    spatial_dims: int = 2,
-) -> Chain:
+def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builder | None = None,
+               top: Builder | None = None, *, factor: int = 2, spatial_dims: int = 2) -> Chain:
     """A multiscale flow: per level a squeeze, some steps and a split, whose first half is the next level.
 
     It maps ``(batch, channels, *spatial)`` to noise of the same shape, at any size that ``factor ** len(steps)``

@@ -96,9 +96,8 @@ class LUConv1x1(Bijector):
         with torch.autocast(inputs.device.type, enabled=False):
             return lower @ (identity + n), delta.exp()[:, :, None] * ((identity + m) @ upper), log_s + delta
 
-    def _offsets(
-        self, conditioner: nn.Module, inputs: Tensor, context: Context, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context,
+                 dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         c = self.num_channels
         raw = predict(conditioner, "LUConv1x1", inputs, context).to(dtype)
         if raw.shape != (len(inputs), 2 * c * c + c):

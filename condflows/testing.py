@@ -63,11 +63,11 @@ def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None)
 
 
 def perturb(module: nn.Module, scale: float = 0.1, seed: int = 0) -> Any:
-    """A copy of the module with ``scale`` times standard normal noise added to every parameter."""
+    """A copy of the module with ``scale`` times standard normal noise added to every parameter that is learned."""
     module = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in (p for p in module.parameters() if p.requires_grad):
             parameter += scale * torch.randn(parameter.shape, generator=generator).to(parameter)
     return module
 
@@ -204,15 +204,14 @@ def _check_batch_independence(bijector: Transform, inputs: Tensor, context: Cont
 
 @torch.no_grad()
 def _check_round_trips(bijector: Transform, inputs: Tensor, context: Context) -> None:
-    outputs, logabsdet = bijector(inputs, context)
-    restored, inverse_logabsdet = _run(bijector, True)(outputs, context)
-    _expect_close(restored, inputs, ROUND_TRIP, "round trip: inverse(forward(x)) and x")
-    _expect_close(inverse_logabsdet, -logabsdet, LOGABSDET, "logabsdet of forward and inverse do not cancel")
-    noise = outputs.roll(1, 0)  # other values than x's own, still in the domain
-    data, inverse_logabsdet = _run(bijector, True)(noise, context)
-    restored, logabsdet = bijector(data, context)
-    _expect_close(restored, noise, ROUND_TRIP, "round trip: forward(inverse(z)) and z")
-    _expect_close(inverse_logabsdet, -logabsdet, LOGABSDET, "logabsdet of forward and inverse do not cancel")
+    noise = bijector(inputs, context)[0].roll(1, 0)  # other values than of the inputs themselves, still in the domain
+    for inverse, batch, pair in (
+        (False, inputs, "inverse(forward(x)) and x"), (True, noise, "forward(inverse(z)) and z")
+    ):
+        values, logabsdet = _run(bijector, inverse)(batch, context)
+        restored, opposite = _run(bijector, not inverse)(values, context)
+        _expect_close(restored, batch, ROUND_TRIP, f"round trip: {pair}")
+        _expect_close(opposite, -logabsdet, LOGABSDET, "logabsdet of forward and inverse do not cancel")
 
 
 def _check_jacobian(bijector: Transform, inputs: Tensor, context: Context) -> None:

@@ -45,11 +45,7 @@ class Trace:
 
     def leaves(self) -> Iterator[Tensor]:
         """The tensors of the trace, in the order in which they were recorded."""
-        for entry in self.entries:
-            if isinstance(entry, Trace):
-                yield from entry.leaves()
-            else:
-                yield entry
+        return iter(context_tensors(self))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
         """A trace of the same structure with ``function`` applied to every tensor."""

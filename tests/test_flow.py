@@ -235,6 +235,24 @@ def test_conditioners_and_inverses_are_made_once_for_a_condition():
     assert sorted(few.convolved)[:24] == [2] * 24  # two nets of three convolutions and an encoder of two, three steps
     assert [n for n in few.convolved if n != 2] == [4] * 10  # the couplings' nets, and the prior
     assert [n for n in many.convolved if n != 2] == [14] * 10
+    with Solved() as parts:  # three samples of each condition at a time, then one
+        flow.sample(7, context, batch_size=3)
+    assert parts.solved == few.solved
+    assert sorted(parts.convolved)[24:] == [2] * 10 + [6] * 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_samples_do_not_depend_on_how_many_are_made_at_a_time(batch_size, conditional):
+    context = torch.randn(2, 2, 8, 8) if conditional else None
+    plain = perturb(multiscale(3, (2,), lambda c: glow_step(c, CouplingConditioner(c, 8))))
+    flow = Flow(conditional_glow() if conditional else plain, (3, 8, 8))
+    want = flow.sample_and_log_prob(7, context, 0.5, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        got = flow.sample_and_log_prob(7, context, 0.5, torch.Generator().manual_seed(0), batch_size)
+    for parts, whole in zip(got, want, strict=True):
+        assert parts.shape == whole.shape
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -220,6 +220,28 @@ def test_perturb_changes_a_copy():
     assert torch.equal(perturb(bijector, 0.5, seed=3).shift, moved.shift)
 
 
+def test_perturb_leaves_what_is_not_learned():
+    class Permuted(ActNorm):
+        def __init__(self):
+            super().__init__(3)
+            self.order = torch.nn.Parameter(torch.tensor([2, 0, 1]), requires_grad=False)
+            self.scale = torch.nn.Parameter(torch.tensor([1.0, 2.0, 4.0]), requires_grad=False)
+
+        def forward(self, inputs, context=None):
+            outputs, logabsdet = super().forward(inputs)
+            return outputs[:, self.order] * self.scale, logabsdet + self.scale.log().sum()
+
+        def inverse(self, inputs, context=None):
+            inputs = (inputs / self.scale)[:, self.order.argsort()]
+            outputs, logabsdet = super().inverse(inputs)
+            return outputs, logabsdet - self.scale.log().sum()
+
+    moved = perturb(Permuted())
+    assert moved.order.tolist() == [2, 0, 1]
+    assert moved.scale.tolist() == [1, 2, 4]
+    check_bijector(Permuted(), torch.randn(2, 3))
+
+
 @settings(max_examples=50)
 @given(batches(3, (2, 4), min_batch=2, max_batch=4, multiples=3))
 def test_batches(inputs):
