@@ -7,10 +7,13 @@ on gives parameters like those of training, and a deep flow stays invertible in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from condflows.affine import soft_bound
 from condflows.bijector import check_like
@@ -36,7 +39,7 @@ def _mlp(sizes: Sequence[int]) -> list[nn.Module]:
     return layers[:-1]
 
 
-def _start_at_zero(net: nn.Sequential) -> nn.Sequential:
+def _start_at_zero(net: Any) -> Any:
     """The paper's section 4: the output layer's weights are 0, so the start is constant in the context."""
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
@@ -48,6 +51,7 @@ class _ConvNet(nn.Sequential):
 
     What would put more than ``LARGE`` values into a hidden layer (16 times as many on a GPU) goes through it in parts,
     samples or strips of one with the two rows on either side that its 3x3 convolutions see: less memory at a time.
+    With ``checkpoint`` the hidden layers of strips are not kept for the backward pass either.
     """
 
     def __init__(self, spatial_dims: int, *channels: int):
@@ -55,7 +59,7 @@ class _ConvNet(nn.Sequential):
         for inputs, outputs, kernel in zip(channels, channels[1:], (3, *[1] * (len(channels) - 3), 3), strict=False):
             self.extend([_conv(spatial_dims, inputs, outputs, kernel), nn.ReLU(inplace=True)])
         del self[-1]
-        self.width = max(channels[1:-1])
+        self.width, self.checkpoint = max(channels[1:-1]), False
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
         batch, rows, values = len(images), images.shape[2], self.width * images.shape[2:].numel()
@@ -65,7 +69,8 @@ class _ConvNet(nn.Sequential):
             return self._whole(images)
         if batch > 1:
             return torch.cat([self(part) for part in images.split(max(1, large // values))])
-        strips = [self._whole(images[:, :, max(0, i - 2):i + size + 2]) for i in range(0, rows, size)]
+        run = partial(recompute, self._whole, use_reentrant=False) if self.checkpoint else self._whole
+        strips = [run(images[:, :, max(0, i - 2):i + size + 2]) for i in range(0, rows, size)]
         return torch.cat([strip[:, :, 2 if i else 0:][:, :, :size] for i, strip in enumerate(strips)], 2)
 
     def _whole(self, images: Tensor) -> Tensor:
@@ -141,10 +146,11 @@ class CouplingConditioner(nn.Module):
         context_channels: of the context, 0 for an unconditional coupling.
         spatial_dims: 1 to 3.
         context_width: of the encoder's hidden layer.
+        checkpoint: recompute the hidden layers of images that are so large that they are taken in strips.
     """
 
     def __init__(self, num_channels: int, width: int = 512, context_channels: int = 0, spatial_dims: int = 2,
-                 context_width: int = 128):
+                 context_width: int = 128, checkpoint: bool = False):
         super().__init__()
         self.context_channels = context_channels
         inputs = num_channels - num_channels // 2
@@ -152,6 +158,7 @@ class CouplingConditioner(nn.Module):
             self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels)
             inputs += num_channels
         self.net = _start_at_zero(_ConvNet(spatial_dims, inputs, width, width, 2 * (num_channels // 2)))
+        self.net.checkpoint = checkpoint
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)

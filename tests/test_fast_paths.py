@@ -8,7 +8,7 @@ import torch
 from registry import ENTRIES
 from test_laws import make_context
 
-from condflows import AffineCoupling, conditioners
+from condflows import AffineCoupling, conditioners, glow_step
 from condflows.conditioners import CouplingConditioner, MapConditioner
 from condflows.testing import check_bijector, perturb
 from condflows.trace import map_context
@@ -42,12 +42,30 @@ def test_parts_give_what_the_whole_gives(shape, monkeypatch):
     torch.testing.assert_close(parts_gradients, whole_gradients, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("size", [(35,), (34, 1), (3, 2), (33, 1, 1)], ids=str)
-def test_laws_of_a_coupling_in_parts(size, monkeypatch):
+def test_laws_of_a_coupling_in_parts(size, checkpoint, monkeypatch):
     monkeypatch.setattr(conditioners, "LARGE", PARTS)
     torch.manual_seed(0)
-    coupling = AffineCoupling(2, CouplingConditioner(2, 6, 2, spatial_dims=len(size), context_width=4))
-    check_bijector(coupling, torch.randn(2, 2, *size), torch.randn(2, 2, *size))
+    net = CouplingConditioner(2, 6, 2, spatial_dims=len(size), context_width=4, checkpoint=checkpoint)
+    check_bijector(AffineCoupling(2, net), torch.randn(2, 2, *size), torch.randn(2, 2, *size))
+
+
+@pytest.mark.parametrize("in_a_step", [False, True])
+def test_hidden_layers_of_strips_are_recomputed(in_a_step, monkeypatch):
+    monkeypatch.setattr(conditioners, "LARGE", PARTS)
+    net = CouplingConditioner(4, 8, checkpoint=True)
+    step = perturb(glow_step(4, net, checkpoint=in_a_step))
+    rows = []
+    step.bijectors[2].conditioner.net[0].register_forward_hook(lambda _, args, output: rows.append(args[0].shape[2]))
+    step(torch.randn(1, 4, 70, 2))[0].sum().backward()
+    strips = [34, 36, 8]
+    # In a checkpointed step the backward pass begins with the step's own recomputation.
+    assert rows == strips * (2 if in_a_step else 1) + strips[::-1]
+    rows.clear()
+    with torch.no_grad():
+        step(torch.randn(1, 4, 70, 2))
+    assert rows == strips
 
 
 # --- memory formats -------------------------------------------------------------------------------------------------

@@ -33,16 +33,21 @@ def normal_nll(noise: Tensor) -> Tensor:
     return 0.5 * noise.square().flatten(1).sum(1) + 0.5 * math.log(2 * math.pi) * noise.shape[1:].numel()
 
 
-def condflows(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False) -> Any:
+def condflows(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False,
+              grouped: bool = False) -> Any:
     import condflows as cf
     from condflows.conditioners import CouplingConditioner
 
-    def step(c: int) -> cf.Bijector:
-        return cf.glow_step(c, CouplingConditioner(c, width), checkpoint=checkpoint)
+    # Groups of about the square root of a level's steps, each a checkpoint of checkpointed steps.
+    size = next(n for n in range(math.isqrt(steps[0]), 0, -1) if steps[0] % n == 0) if grouped else 1
 
-    flow = cf.Flow(cf.multiscale(3, steps, step), (3, None, None))
+    def step(c: int) -> cf.Bijector:
+        group = [cf.glow_step(c, CouplingConditioner(c, width), checkpoint=checkpoint) for _ in range(size)]
+        return cf.Chain(group, checkpoint=True) if grouped else group[0]
+
+    flow = cf.Flow(cf.multiscale(3, [n // size for n in steps], step), (3, None, None))
     noise = torch.randn(batch, 3, side, side)
-    return SimpleNamespace(module=flow, loss=lambda x: -flow.log_prob(x).mean(),
+    return SimpleNamespace(module=flow, loss=lambda x: -flow(x).mean(),
                            inverse=lambda: flow.transform_from_noise(noise))
 
 
@@ -65,8 +70,8 @@ def condflows_compiled(steps: Sequence[int], width: int, batch: int, side: int) 
 
 def condflows_compiled_whole(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
     glow = condflows(steps, width, batch, side)
-    for method in ("log_prob", "transform_from_noise"):
-        setattr(glow.module, method, torch.compile(getattr(glow.module, method)))
+    glow.module.compile()
+    glow.module.transform_from_noise = torch.compile(glow.module.transform_from_noise)
     return glow
 
 

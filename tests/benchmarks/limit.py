@@ -16,7 +16,11 @@ from pathlib import Path
 import torch
 import tyro
 from speed import matmul_rate
+from torch import nn
+from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
+
+from condflows import Chain, Inverse, Split
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
 from models.full_glow import full_glow
@@ -51,9 +55,26 @@ def main(steps: tuple[int, ...] = (16, 16, 16, 16), width: int = 512, side: int 
     print(f"{parameters / 1e6:.0f} million parameters, {flops / 1e9:.0f} GFLOP a step, {threads} threads: "
           f"{statistics.median(shares):.0%} of the matrix-multiplication rate (best {max(shares):.0%})")
     if profile:
+        ranges: list[record_function] = []
+
+        def enter(module: nn.Module, _: object) -> None:
+            ranges.append(record_function(f"condflows {type(module).__name__}").__enter__())
+
+        for module in pair.modules():
+            if type(module).__module__.startswith("condflows.") and not isinstance(module, (Chain, Split, Inverse)):
+                module.register_forward_pre_hook(enter)
+                module.register_forward_hook(lambda *_: ranges.pop().__exit__(None, None, None))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
             step()
-        print(record.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
+        events = record.key_averages()
+        total = sum(event.self_cpu_time_total for event in events)
+        print("\nForward pass by operation (what is within another counts in both), share of the step:")
+        for event in sorted(events, key=lambda event: -event.cpu_time_total):
+            if event.key.startswith("condflows "):
+                print(f"  {event.key.split()[1]:24} {event.cpu_time_total / total:6.1%}  {event.count:5} calls")
+        print("\nThe whole step by torch's operations, time of their own:")
+        for event in sorted(events, key=lambda event: -event.self_cpu_time_total)[:14]:
+            print(f"  {event.key:40} {event.self_cpu_time_total / total:6.1%}  {event.count:5} calls")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 warnings.filterwarnings("ignore")
 BUILDERS = {
     **CONTENDERS, "condflows, checkpoint": partial(condflows, checkpoint=True),
+    "condflows, grouped": partial(condflows, checkpoint=True, grouped=True),
     "Full-Glow": full_glow_pair, "Full-Glow, checkpoint": partial(full_glow_pair, checkpoint=True),
 }
 

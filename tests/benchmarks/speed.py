@@ -8,10 +8,11 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
+from functools import partial
 
 import torch
 import tyro
-from glows import CONTENDERS, condflows_compiled, condflows_compiled_whole
+from glows import CONTENDERS, condflows, condflows_compiled, condflows_compiled_whole
 from torch.utils.flop_counter import FlopCounterMode
 
 warnings.filterwarnings("ignore")
@@ -26,12 +27,15 @@ def matmul_rate(size: int = 2048) -> float:
 
 
 def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1", "4x16:64:128:1"),
-         contenders: tuple[str, ...] = tuple(CONTENDERS), compile: bool = False, rounds: int = 7,
-         threads: int = 1) -> None:
+         contenders: tuple[str, ...] = tuple(CONTENDERS), compile: bool = False, checkpoint: bool = False,
+         rounds: int = 7, threads: int = 1) -> None:
     torch.set_num_threads(threads)
     builders = {name: CONTENDERS[name] for name in contenders}
     if compile:
         builders |= {"condflows, compiled": condflows_compiled, "condflows, one graph": condflows_compiled_whole}
+    if checkpoint:
+        builders["condflows, checkpoint"] = partial(condflows, checkpoint=True)
+        builders["condflows, grouped"] = partial(condflows, checkpoint=True, grouped=True)
     print(f"torch {torch.__version__}, {threads} threads, {rounds} rounds in turn")
     for size in sizes:
         levels_steps, width, side, batch = size.split(":")

@@ -39,14 +39,14 @@ def c_flow(
 
     # The source Glow: unconditional.
     def source_step(c: int) -> Bijector:
-        return glow_step(c, CouplingConditioner(c, width), affine=affine, checkpoint=checkpoint)
+        return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
     # The target Glow: each net reads the source's entry at its own place, as many channels as the source has there.
     def target_step(c: int) -> Bijector:
         context = c // channels * condition_channels
         return glow_step(
             c,
-            coupling=CouplingConditioner(c, width, context, context_width=context_width),
+            coupling=CouplingConditioner(c, width, context, context_width=context_width, checkpoint=checkpoint),
             affine=affine,
             checkpoint=checkpoint,
         )

@@ -51,7 +51,7 @@ def c_glow_v1(
     def step(c: int) -> Bijector:
         return glow_step(
             c,
-            coupling=CouplingConditioner(c, width, context, context_width=context_width),
+            coupling=CouplingConditioner(c, width, context, context_width=context_width, checkpoint=checkpoint),
             actnorm=net(2 * c),
             conv=net(2 * c * c + c),
             affine=affine,

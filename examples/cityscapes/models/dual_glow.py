@@ -41,7 +41,7 @@ def dual_glow(
 
     # Both Glows: unconditional. Where nothing predicts the source's latents, they hold all of the label map.
     def step(c: int) -> Bijector:
-        return glow_step(c, CouplingConditioner(c, width), affine=affine, checkpoint=checkpoint)
+        return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
     # The target's priors: of a level's latents given the source's, as many channels as the source has there.
     def prior(c: int) -> Bijector:

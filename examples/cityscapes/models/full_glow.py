@@ -43,14 +43,14 @@ def full_glow(
 
     # The source Glow: unconditional.
     def source_step(c: int) -> Bijector:
-        return glow_step(c, CouplingConditioner(c, width), affine=affine, checkpoint=checkpoint)
+        return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
     # The target Glow: each net reads the source's entry at its own place, as many channels as the source has there.
     def target_step(c: int) -> Bijector:
         context = c // channels * condition_channels + side_channels
         return glow_step(
             c,
-            coupling=CouplingConditioner(c, width, context, context_width=context_width),
+            coupling=CouplingConditioner(c, width, context, context_width=context_width, checkpoint=checkpoint),
             actnorm=GlobalConditioner(context, 2 * c, grid=grid),
             conv=GlobalConditioner(context, 2 * c * c + c, grid=grid),
             affine=affine,

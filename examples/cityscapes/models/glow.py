@@ -33,7 +33,7 @@ def glow(
 
     # The Glow: unconditional.
     def step(c: int) -> Bijector:
-        return glow_step(c, CouplingConditioner(c, width), affine=affine, checkpoint=checkpoint)
+        return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
     # Glow's learned priors: of the second half given the first, and per channel at the top.
     def prior(c: int) -> Bijector:
