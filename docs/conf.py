@@ -1,11 +1,15 @@
 """Sphinx configuration. Builds without a network; CONDFLOWS_INTERSPHINX=1 links to torch's and Python's own pages."""
 
+import doctest
 import os
 import re
+import sys
 from importlib.metadata import version
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
+
+sys.path.append(os.path.join(os.path.dirname(__file__), "_ext"))
 
 project = "condflows"
 author = "The condflows authors"
@@ -19,8 +23,25 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx.ext.doctest",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "model_diagrams",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "tutorial"]  # the scripts from which sphinx-gallery writes tutorials/
+
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorial",
+    "gallery_dirs": "tutorials",
+    "filename_pattern": r"\.py$",
+    "abort_on_example_error": True,
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+}
 
 html_theme = "furo"
 html_title = f"condflows {release}"
@@ -34,6 +55,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+doctest_default_flags = doctest.ELLIPSIS | doctest.DONT_ACCEPT_TRUE_FOR_1  # messages of errors count
 doctest_global_setup = "import torch\nfrom condflows import *\nfrom condflows.testing import *\ntorch.manual_seed(0)"
 
 if os.environ.get("CONDFLOWS_INTERSPHINX"):
@@ -56,7 +78,7 @@ def write_inline(translator, node):
 
 
 def write_block(translator, node):
-    translator.body.append(f'<div class="math">{tex2mathml(thin_spaces(node.astext()), as_block=True)}</div>')
+    translator.body.append(f'<div class="math" style="overflow-x: auto">{tex2mathml(thin_spaces(node.astext()), as_block=True)}</div>')
     raise SkipNode
 
 

@@ -12,6 +12,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
+import torch
 
 import condflows
 from condflows import affine, conditioners, testing
@@ -27,16 +28,23 @@ CODE = {name: value for name, value in PUBLIC.items() if inspect.isclass(value) 
 
 
 def documented_names():
-    """The full names of all that docs/api.rst documents, and those of the same objects elsewhere."""
+    """The full names of all that docs/api.rst documents, and what it says of each beside the docstring."""
     page = (ROOT / "docs" / "api.rst").read_text()
-    names, module = set(), ""
-    for directive, name in re.findall(r"^\.\. (\w+):: ([\w.]+)$", page, re.MULTILINE):
+    names, module = {}, ""
+    for directive, name, body in re.findall(r"^\.\. (\w+):: ([\w.]+)(?:\(\))?\n((?:\n|   .*\n)*)", page, re.MULTILINE):
         if directive in ("currentmodule", "automodule"):
             module = name
-            names.add(name)
+            names[name] = body
         elif directive.startswith("auto"):
-            names.add(f"{module}.{name}")
+            names[f"{module}.{name}"] = body
     return names
+
+
+def documentation(name):
+    """The docstring of a public name, and what docs/api.rst adds to it."""
+    value, documented = PUBLIC[name], documented_names()
+    added = [documented.get(other, "") for other, same in PUBLIC.items() if same is value]
+    return "\n".join([value.__doc__ or "", *added])
 
 
 def code_lines(path):
@@ -59,12 +67,28 @@ def test_public_names_are_in_the_api_pages(name):
     aliases = {other for other, same in PUBLIC.items() if same is value}
     if inspect.ismodule(value):
         aliases.add(value.__name__)
-    assert aliases & documented_names(), f"add {name} to docs/api.rst"
+    assert aliases & set(documented_names()), f"add {name} to docs/api.rst"
 
 
 def test_the_api_pages_document_public_names_only():
     modules = {"condflows", "condflows.affine", "condflows.conditioners", "condflows.testing"}
-    assert documented_names() <= set(PUBLIC) | modules
+    assert set(documented_names()) <= set(PUBLIC) | modules
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_public_names_have_an_example(name):
+    """In the docstring, which pytest runs, or on the API page, which the documentation's doctests run."""
+    assert ">>>" in documentation(name), f"show {name} in a doctest"
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_bijectors_and_flows_have_a_map_shapes_and_a_paper(name):
+    text = documentation(name)
+    if inspect.isclass(CODE[name]) and issubclass(CODE[name], (torch.nn.Module,)):
+        assert ":math:" in text or "math::" in text, f"write down the map of {name}"
+        assert re.search(r"[Ss]hapes?\b", text), f"say the shapes of {name}"
+    if inspect.isclass(CODE[name]) and issubclass(CODE[name], condflows.Bijector) and name != "condflows.Inverse":
+        assert "arXiv" in text, f"name the paper of {name}"
 
 
 @pytest.mark.parametrize("name", CODE)

@@ -8,6 +8,7 @@ What torch's allocator hands out is counted, not what the process holds; each fi
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,14 +59,19 @@ def main(
             print(f"  {name:22}", *(f"{figure:8.0f}" for figure in figures[name]),
                   f"  last to first {figures[name][-1] / figures[name][0]:.2f}", flush=True)
     if plot:
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        for name, values in figures.items():
-            axes.plot(steps, values, "o-", label=name)
-        axes.set(xlabel="steps a level", ylabel="MiB of a training step", xscale="log", yscale="log",
-                 xticks=steps, xticklabels=steps)
-        axes.legend()
-        figure.savefig(plot, dpi=120)
+        draw(figures, steps, plot)
+
+
+def draw(figures: dict[str, list[float]], steps: Sequence[int], path: Path) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, (name, values) in enumerate(figures.items()):
+        axes.plot(steps, values, "o-" if i % 2 else "s--", markersize=4 + i % 2 * 2, label=name)
+    axes.set(xlabel="steps a level", ylabel="MiB of a training step", xscale="log", yscale="log")
+    axes.set_xticks(steps, labels=map(str, steps))
+    axes.minorticks_off()
+    figure.legend(loc="outside right")
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""Process memory of whole training steps of Full-Glow with Adam at high resolution, activations recomputed.
+
+    MALLOC_MMAP_THRESHOLD_=4000000 python tests/benchmarks/large.py --size 512 1024
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+import tyro
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
+from models.full_glow import full_glow
+
+
+def main(size: tuple[int, int] = (512, 1024), steps: tuple[int, ...] = (8, 8, 8, 8), width: int = 512, updates: int = 2,
+         threads: int = 1) -> None:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+
+    def peak() -> str:
+        return f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f} GB"
+
+    pair = full_glow(3, steps, width, checkpoint=True)
+    optimizer = torch.optim.Adam(pair.parameters(), lr=1e-5, fused=True)
+    x_a, x_b = torch.rand(2, 1, 3, *size)
+    print(f"{size[0]}x{size[1]}, {sum(p.numel() for p in pair.parameters()) / 1e6:.1f} million parameters: {peak()}")
+    for update in range(updates):
+        start = time.process_time()
+        optimizer.zero_grad()
+        log_p_a, log_p_b = pair(x_a, x_b)
+        (-(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()).backward()
+        optimizer.step()
+        print(f"  step {update + 1}: {time.process_time() - start:.0f} s of processor time, {peak()}", flush=True)
+    with torch.no_grad():
+        start = time.process_time()
+        pair.sample(1, x_a)
+    print(f"  a sample: {time.process_time() - start:.0f} s, {peak()}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
