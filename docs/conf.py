@@ -78,7 +78,8 @@ def write_inline(translator, node):
 
 
 def write_block(translator, node):
-    translator.body.append(f'<div class="math" style="overflow-x: auto">{tex2mathml(thin_spaces(node.astext()), as_block=True)}</div>')
+    formula = tex2mathml(thin_spaces(node.astext()), as_block=True)
+    translator.body.append(f'<div class="math" style="overflow-x: auto">{formula}</div>')
     raise SkipNode
 
 
