@@ -1,6 +1,6 @@
 """Samples of Full-Glow against its log-densities at equal size, and several samples of a condition, in turn.
 
-    python tests/benchmarks/sampling.py --width 64 --side 64 128
+    python tests/benchmarks/sampling_speed.py --width 64 --side 64 128
 """
 
 from __future__ import annotations
