@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
@@ -44,16 +45,15 @@ class Split(Composition):
         return self.prior, self.inner
 
     def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
-        prior_context, inner_context = route(context, self)
-        outputs, total, entries = inputs, 0.0, {}
-        for part in (self.inner, self.prior) if inverse else (self.prior, self.inner):
-            logabsdet, entries[part] = 0.0, outputs
-            if part is self.inner:
-                outputs, logabsdet, entries[part] = self._through_inner(outputs, inner_context, inverse, record)
-            elif part is not None:
-                outputs, logabsdet, entries[part] = apply(part, outputs, prior_context, inverse, record)
-            total = total + logabsdet
-        return outputs, total, Trace([entries[self.prior], entries[self.inner]])  # type: ignore[return-value]
+        steps = list(zip((self._through_prior, self._through_inner), route(context, self), strict=True))
+        outputs, total, entries = inputs, 0.0, []
+        for through, part_context in steps[::-1] if inverse else steps:
+            outputs, logabsdet, entry = through(outputs, part_context, inverse, record)
+            total, entries = total + logabsdet, [*entries, entry]
+        return outputs, total, Trace(entries[::-1] if inverse else entries)  # type: ignore[return-value]
+
+    def _through_prior(self, inputs: Tensor, *rest: Any) -> Any:
+        return (inputs, 0.0, inputs) if self.prior is None else apply(self.prior, inputs, *rest)
 
     def _through_inner(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
         check_inputs(inputs, "Split")

@@ -1,6 +1,7 @@
 """What the laws do not say: the maps themselves, agreement with nflows, and clear errors."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -32,7 +33,7 @@ from condflows import (
 )
 from condflows.affine import soft_bound
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
-from condflows.testing import perturb
+from condflows.testing import check_bijector, perturb
 
 
 class Constant(nn.Module):
@@ -193,6 +194,23 @@ def test_split_sends_the_first_half_on():
 
     x = torch.zeros(2, 5)
     assert torch.equal(Split(Plus())(x)[0], torch.tensor([1.0, 1, 1, 0, 0]).expand(2, 5))
+
+
+def test_a_split_may_use_one_bijector_as_prior_and_inside():
+    class Double(Bijector):
+        def forward(self, inputs, context=None):
+            return 2 * inputs, inputs.new_full((len(inputs),), inputs[0].numel() * math.log(2))
+
+        def inverse(self, inputs, context=None):
+            return inputs / 2, inputs.new_full((len(inputs),), -inputs[0].numel() * math.log(2))
+
+    double, x = Double(), torch.randn(3, 5, 2)
+    split = Split(double, double)
+    outputs, logabsdet, trace = split.forward_with_trace(x)
+    torch.testing.assert_close(outputs, torch.cat([4 * x[:, :3], 2 * x[:, 3:]], dim=1))
+    torch.testing.assert_close(logabsdet, torch.full((3,), 16 * math.log(2)))
+    torch.testing.assert_close(list(trace), [2 * x, 4 * x[:, :3]])
+    check_bijector(split, x)
 
 
 def test_checkpointing_changes_memory_not_results():
