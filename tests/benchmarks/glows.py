@@ -19,6 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
+from models.full_glow import full_glow
+
 
 def net(inputs: int, width: int, outputs: int) -> nn.Sequential:
     """What a user of the other libraries writes."""
@@ -53,9 +56,6 @@ def condflows(steps: Sequence[int], width: int, batch: int, side: int, checkpoin
 
 def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False) -> Any:
     """Full-Glow of ``examples/cityscapes``, with the image as its own condition."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
-    from models.full_glow import full_glow
-
     pair = full_glow(3, steps, width, checkpoint=checkpoint)
     return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x, x)).mean())
 

@@ -6,15 +6,11 @@
 from __future__ import annotations
 
 import resource
-import sys
 import time
-from pathlib import Path
 
 import torch
 import tyro
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
-from models.full_glow import full_glow
+from glows import full_glow
 
 
 def main(size: tuple[int, int] = (512, 1024), steps: tuple[int, ...] = (8, 8, 8, 8), width: int = 512, updates: int = 2,

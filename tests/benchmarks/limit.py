@@ -9,21 +9,17 @@ large matrix product, which is measured before and after each step.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 import tyro
+from glows import full_glow
 from speed import matmul_rate
 from torch import nn
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from condflows import Chain, Inverse, Split
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
-from models.full_glow import full_glow
 
 
 def main(steps: tuple[int, ...] = (16, 16, 16, 16), width: int = 512, side: int = 128, batch: int = 1, rounds: int = 7,

@@ -6,17 +6,13 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 import tyro
+from glows import full_glow
 
 from condflows.testing import perturb
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
-from models.full_glow import full_glow
 
 
 @torch.no_grad()
