@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from numbers import Integral
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
@@ -81,15 +83,21 @@ def apply(transform: Transform, inputs: Tensor, context: Context, inverse: bool,
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which log-determinants, matrices and densities are computed."""
-    return torch.promote_types(dtype, torch.float32)
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def precise(inputs: Tensor) -> Any:
+    """A context manager that leaves autocast, if it is on."""
+    device = inputs.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
     """The log-determinant ``(batch,)`` of scaling ``inputs`` by ``exp(log_scale)``, which broadcasts to them."""
     repeats = inputs.shape[1:].numel() // max(1, log_scale.shape[1:].numel())
-    total = log_scale.flatten(1).sum(1, dtype=at_least_float32(log_scale.dtype))
+    total = log_scale.sum(list(range(1, log_scale.ndim)), dtype=at_least_float32(log_scale.dtype))
     total = total * repeats if repeats > 1 else total
-    return total if len(total) == len(inputs) else total.expand(len(inputs)).contiguous()
+    return total if total.shape == inputs.shape[:1] else total.expand(inputs.shape[:1]).contiguous()
 
 
 def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:

@@ -82,8 +82,8 @@ class Chain(Composition):
         return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
 
     def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
-        hooked = any(part._forward_pre_hooks or part._forward_hooks for part in self.bijectors)
-        cascade = Chain._cascade if self._compiled is None or hooked else self._compiled
+        plain = not self._compiled or any(part._forward_pre_hooks or part._forward_hooks for part in self.bijectors)
+        cascade: Any = Chain._cascade if plain else self._compiled
         context = context.expand() if cascade is self._compiled and isinstance(context, Condition) else context
         if self.checkpoint and torch.is_grad_enabled():
             return recompute(cascade, self, inputs, context, inverse, record, use_reentrant=False)
@@ -125,7 +125,7 @@ class Inverse(Composition):
 
 
 def compile_steps(flow: Model, **options: Any) -> Model:
-    """Compile the steps of a flow in place; the rest of it, squeezes, splits and priors, runs as before.
+    """Compile the steps of a flow in place and return it; the rest, squeezes, splits and priors, runs as before.
 
     A step is a :class:`Chain` that contains no other, as :func:`condflows.glow_step` builds them. Steps of one kind, of
     the same modules and sizes of parameters, share what is compiled, so its amount grows with the levels of a flow and
@@ -136,9 +136,6 @@ def compile_steps(flow: Model, **options: Any) -> Model:
         flow: a flow, a pair of flows or a bijector; wrapped, for example for distributed training, or to be wrapped.
         options: those of :func:`torch.compile`. Unless given, ``fullgraph=True``: a step that is not one graph, for
             example for a spline of nflows, is an error; and where torch knows it (2.13), ``recompile_limit=64``.
-
-    Returns:
-        The flow itself.
 
     Raises:
         ValueError: there are no steps in it.

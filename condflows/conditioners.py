@@ -6,12 +6,13 @@ on gives parameters like those of training, and a deep flow stays invertible in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
@@ -22,7 +23,7 @@ from condflows.trace import Context, once, resize
 __all__ = ["ConvConditioner", "CouplingConditioner", "GlobalConditioner", "MLPConditioner", "MapConditioner"]
 
 BOUND = 3.0
-LARGE = 2**22
+LARGE = 2**23
 
 
 def _conv(spatial_dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
@@ -32,11 +33,8 @@ def _conv(spatial_dims: int, inputs: int, outputs: int, kernel: int, stride: int
     return getattr(nn, f"Conv{spatial_dims}d")(inputs, outputs, kernel, stride, padding=kernel // 2)
 
 
-def _mlp(sizes: Sequence[int]) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return layers[:-1]
+def _mlp(sizes: Sequence[int]) -> Sequence[nn.Module]:
+    return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())][:-1]
 
 
 def _start_at_zero(net: Any) -> Any:
@@ -49,35 +47,52 @@ def _start_at_zero(net: Any) -> Any:
 class _ConvNet(nn.Sequential):
     """A 3x3 convolution, 1x1 convolutions and a 3x3 convolution, with ReLUs between.
 
-    What would put more than ``LARGE`` values into a hidden layer (16 times as many on a GPU) goes through it in parts,
-    samples or strips of one with the two rows on either side that its 3x3 convolutions see: less memory at a time.
-    With ``checkpoint`` the hidden layers of strips are not kept for the backward pass either.
+    Where hidden layers have more than ``LARGE`` values (8 times as many on a GPU), and where wide nets are trained on a
+    CPU, the positions of images become rows of a matrix. They go through the net in blocks, which stay in the cache;
+    what each gives to its neighbours is summed at the end. With ``checkpoint`` the hidden layers of large images are
+    not kept for the backward pass.
     """
 
-    def __init__(self, spatial_dims: int, *channels: int):
+    def __init__(self, spatial_dims: int, *channels: int, checkpoint: bool = False):
         super().__init__()
         for inputs, outputs, kernel in zip(channels, channels[1:], (3, *[1] * (len(channels) - 3), 3), strict=False):
             self.extend([_conv(spatial_dims, inputs, outputs, kernel), nn.ReLU(inplace=True)])
         del self[-1]
-        self.width, self.checkpoint = max(channels[1:-1]), False
+        self.width, self.checkpoint = max(channels[1:-1]), checkpoint
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
-        batch, rows, values = len(images), images.shape[2], self.width * images.shape[2:].numel()
-        large = LARGE if images.device.type == "cpu" else 16 * LARGE
-        size = max(32, rows * large // values)
-        if batch * values <= large or (batch == 1 and rows <= size):
-            return self._whole(images)
-        if batch > 1:
-            return torch.cat([self(part) for part in images.split(max(1, large // values))])
-        run = partial(recompute, self._whole, use_reentrant=False) if self.checkpoint else self._whole
-        strips = [run(images[:, :, max(0, i - 2):i + size + 2]) for i in range(0, rows, size)]
-        return torch.cat([strip[:, :, 2 if i else 0:][:, :, :size] for i, strip in enumerate(strips)], 2)
-
-    def _whole(self, images: Tensor) -> Tensor:
-        # The memory format in which a CPU convolves many positions faster.
-        if images.ndim == 4 and images.device.type == "cpu" and len(images) * images.shape[2:].numel() >= 1024:
+        positions, cpu = len(images) * images.shape[2:].numel(), images.device.type == "cpu"
+        limit = LARGE if cpu else 8 * LARGE
+        large = positions * self.width > limit
+        run = partial(recompute, use_reentrant=False) if large and self.checkpoint else lambda net, *rest: net(*rest)
+        faster = cpu and positions >= 1024
+        if images.ndim == 4 and (large or (faster and self.width >= 256 and torch.is_grad_enabled())):
+            return self._in_blocks(images, limit // (4 if large else 16), run)
+        if images.ndim == 4 and faster:
             images = images.contiguous(memory_format=torch.channels_last)
-        return super().forward(images)
+        return run(super().forward, images)
+
+    def _in_blocks(self, images: Tensor, values: int, run: Callable[..., Tensor]) -> Tensor:
+        layers: Any = list(self)[::2]
+        # Where position p reads part i of its neighbour p + i - 1, it gives part 2 - i to it.
+        to_neighbours = layers[-1].weight.flatten(2).flip(2).transpose(1, 2).flatten(0, 1)
+
+        def block(part: Tensor) -> Tensor:
+            """What some rows of the images, which come with one more on either side, give to all of these."""
+            rows = F.unfold(part, 3, padding=(0, 1)).transpose(1, 2).flatten(0, 1)
+            for layer in layers[:-1]:
+                rows = F.linear(rows, layer.weight.flatten(1), layer.bias).relu_()
+            rows = F.linear(rows, to_neighbours).to(images.dtype).unflatten(0, (len(part), -1))
+            return F.fold(rows.transpose(1, 2), part.shape[2:], 3, padding=(0, 1))
+
+        height, row = images.shape[2], self.width * len(images) * images.shape[3]
+        size = next(n for n in range(max(1, min(values // row, height)), 0, -1) if height % n == 0)
+        parts = F.pad(images, (0, 0, 1, 1)).unfold(2, size + 2, size).transpose(3, 4).unbind(2)
+        blocks = torch.stack([run(block, part) for part in parts], 2)
+        outputs = blocks[:, :, :, 1:-1].flatten(2, 3) + layers[-1].bias[:, None, None]
+        seams = torch.cat([blocks[:, :, :-1, -1], blocks[:, :, 1:, 0]], 2)
+        starts = torch.arange(size, height, size, device=images.device)
+        return outputs.index_add(2, torch.cat([starts, starts - 1]), seams)
 
 
 def _require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
@@ -112,10 +127,9 @@ class GlobalConditioner(nn.Module):
         stride: of the convolutions; 2, as in C-Glow (arXiv 1905.13288), spares work where the context is a large image.
     """
 
-    def __init__(
-            self, context_channels: int, num_outputs: int, spatial_dims: int = 2,
-            conv_channels: Sequence[int] = (8, 8, 8), grid: int = 4, hidden: Sequence[int] = (32, 64, 48),
-            stride: int = 1):
+    def __init__(self, context_channels: int, num_outputs: int, spatial_dims: int = 2,
+                 conv_channels: Sequence[int] = (8, 8, 8), grid: int = 4, hidden: Sequence[int] = (32, 64, 48),
+                 stride: int = 1):
         super().__init__()
         self.context_channels = context_channels
         self.spatial_dims = spatial_dims
@@ -146,7 +160,7 @@ class CouplingConditioner(nn.Module):
         context_channels: of the context, 0 for an unconditional coupling.
         spatial_dims: 1 to 3.
         context_width: of the encoder's hidden layer.
-        checkpoint: recompute the hidden layers of images that are so large that they are taken in strips.
+        checkpoint: recompute the hidden layers of large images in the backward pass, block by block.
     """
 
     def __init__(self, num_channels: int, width: int = 512, context_channels: int = 0, spatial_dims: int = 2,
@@ -155,10 +169,10 @@ class CouplingConditioner(nn.Module):
         self.context_channels = context_channels
         inputs = num_channels - num_channels // 2
         if context_channels:
-            self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels)
+            self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
             inputs += num_channels
-        self.net = _start_at_zero(_ConvNet(spatial_dims, inputs, width, width, 2 * (num_channels // 2)))
-        self.net.checkpoint = checkpoint
+        outputs = 2 * (num_channels // 2)
+        self.net = _start_at_zero(_ConvNet(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)

@@ -20,14 +20,8 @@ __all__ = ["glow_step", "multiscale"]
 Builder = Callable[[int], Transform]
 
 
-def glow_step(
-    num_channels: int,
-    coupling: nn.Module,
-    actnorm: nn.Module | None = None,
-    conv: nn.Module | None = None,
-    affine: AffineMap = soft_affine,
-    checkpoint: bool = False,
-) -> Chain:
+def glow_step(num_channels: int, coupling: nn.Module, actnorm: nn.Module | None = None, conv: nn.Module | None = None,
+              affine: AffineMap = soft_affine, checkpoint: bool = False) -> Chain:
     """One step of Glow: actnorm, 1x1 convolution, affine coupling, each conditional if given a conditioner.
 
     Args:
@@ -44,10 +38,8 @@ def glow_step(
     >>> glow_step(4, CouplingConditioner(4, width=8))(torch.randn(2, 4, 8, 8))[0].shape
     torch.Size([2, 4, 8, 8])
     """
-    return Chain(
-        [ActNorm(num_channels, actnorm), LUConv1x1(num_channels, conv), AffineCoupling(num_channels, coupling, affine)],
-        checkpoint=checkpoint,
-    )
+    return Chain([ActNorm(num_channels, actnorm), LUConv1x1(num_channels, conv),
+                  AffineCoupling(num_channels, coupling, affine)], checkpoint)
 
 
 def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builder | None = None,
@@ -73,9 +65,8 @@ def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builde
     channels *= factor**spatial_dims
     level: list[Transform] = [Squeeze(factor), *(step(channels) for _ in range(steps[0]))]
     if len(steps) > 1:
-        inner = multiscale(
-            channels - channels // 2, steps[1:], step, prior, top, factor=factor, spatial_dims=spatial_dims
-        )
+        inner = multiscale(channels - channels // 2, steps[1:], step, prior, top, factor=factor,
+                           spatial_dims=spatial_dims)
         level.append(Split(inner, prior(channels) if prior else None))
     elif top:
         level.append(top(channels))

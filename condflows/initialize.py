@@ -32,14 +32,11 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
         inputs: a batch of data; for a :class:`condflows.PairedFlow` the target's, with the source's as ``context``.
         context: what ``log_prob`` or ``forward`` takes.
 
-    Returns:
-        The flow itself, initialized in place.
-
     Raises:
         TypeError: a wrapper, for example of distributed training: initialize the flow before it is wrapped.
         ValueError: an empty batch, or NaN or infinite values in inputs or context.
 
-    On any error the flow is left as it was.
+    Returns the flow itself. On any error it is left as it was.
 
     >>> actnorm = initialize(ActNorm(3), 5 + 2 * torch.randn(100, 3))
     >>> actnorm(5 + 2 * torch.randn(10_000, 3))[0].mean().abs() < 0.5
@@ -54,9 +51,8 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
     for name, tensors in (("inputs", [inputs]), ("context", context_tensors(context))):
         for tensor in tensors:
             if not torch.isfinite(tensor).all():
-                bad = int((~torch.isfinite(tensor)).sum())
-                raise ValueError(f"initialize expects finite {name}, got {bad} NaN or infinite values in a tensor of "
-                                 f"shape {tuple(tensor.shape)}; clean the batch first")
+                raise ValueError(f"initialize expects finite {name}, got {int((~torch.isfinite(tensor)).sum())} NaN or "
+                                 f"infinite values in a tensor of shape {tuple(tensor.shape)}; clean the batch first")
     actnorms = {module: copy.deepcopy(module.state_dict()) for module in flow.modules() if isinstance(module, ActNorm)}
     waiting = set(actnorms)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
-from condflows.bijector import Bijector, at_least_float32, check_count, check_inputs, predict, sum_log_scale
+from condflows.bijector import Bijector, at_least_float32, check_count, check_inputs, precise, predict, sum_log_scale
 from condflows.trace import Context, once
 
 __all__ = ["LUConv1x1"]
@@ -67,7 +67,7 @@ class LUConv1x1(Bijector):
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
-        with torch.autocast(inputs.device.type, enabled=False):
+        with precise(inputs):
             matrix = self.permutation.to(lower.dtype) @ (lower @ upper)
         return _multiply(matrix, inputs), sum_log_scale(log_s, inputs)
 
@@ -78,10 +78,11 @@ class LUConv1x1(Bijector):
     def _inverse_matrix(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """The inverse of ``W``, and ``log |s|``."""
         lower, upper, log_s = self._factors(inputs, context)
-        with torch.autocast(inputs.device.type, enabled=False):
+        with precise(inputs):
             matrix = self.permutation.to(lower.dtype).T.expand_as(lower)
             matrix = torch.linalg.solve_triangular(lower, matrix, upper=False, unitriangular=True)
-            return torch.linalg.solve_triangular(upper, matrix, upper=True), log_s
+            matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)
+        return matrix.expand(len(log_s), -1, -1), log_s
 
     def _factors(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """``L``, ``U + diag(s)`` and ``log |s|``, one for all samples or one for each."""
@@ -89,11 +90,11 @@ class LUConv1x1(Bijector):
         dtype = at_least_float32(inputs.dtype)
         identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
         lower = self.lower.to(dtype).tril(-1) + identity
-        upper = self.upper.to(dtype).triu(1) + torch.diag(self.sign.to(dtype) * log_s.exp())
+        upper = torch.addcmul(self.upper.to(dtype).triu(1), identity, self.sign.to(dtype) * log_s.exp())
         if self.conditioner is None:
-            return lower[None], upper[None], log_s[None]
+            return lower, upper, log_s[None]
         n, m, delta = self._offsets(self.conditioner, inputs, context, dtype)
-        with torch.autocast(inputs.device.type, enabled=False):
+        with precise(inputs):
             return lower @ (identity + n), delta.exp()[:, :, None] * ((identity + m) @ upper), log_s + delta
 
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context,
@@ -111,7 +112,7 @@ class LUConv1x1(Bijector):
 def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
     """The matrix, or one for each sample, at every position."""
     columns = inputs.to(matrix.dtype).reshape(*inputs.shape[:2], inputs.shape[2:].numel())
-    with torch.autocast(inputs.device.type, enabled=False):
+    with precise(inputs):
         outputs = torch.bmm(matrix.expand(len(inputs), -1, -1), columns)
     return outputs.view(inputs.shape).to(inputs.dtype)
 

@@ -205,9 +205,8 @@ def _check_batch_independence(bijector: Transform, inputs: Tensor, context: Cont
 @torch.no_grad()
 def _check_round_trips(bijector: Transform, inputs: Tensor, context: Context) -> None:
     noise = bijector(inputs, context)[0].roll(1, 0)  # other values than of the inputs themselves, still in the domain
-    for inverse, batch, pair in (
-        (False, inputs, "inverse(forward(x)) and x"), (True, noise, "forward(inverse(z)) and z")
-    ):
+    cases = (False, inputs, "inverse(forward(x)) and x"), (True, noise, "forward(inverse(z)) and z")
+    for inverse, batch, pair in cases:
         values, logabsdet = _run(bijector, inverse)(batch, context)
         restored, opposite = _run(bijector, not inverse)(values, context)
         _expect_close(restored, batch, ROUND_TRIP, f"round trip: {pair}")
@@ -249,11 +248,8 @@ def _check_gradients(bijector: Transform, inputs: Tensor, context: Context, inve
         outputs, logabsdet = _run(bijector, inverse)(inputs, context)
         return (weights[0] * outputs).sum() + (weights[1] * logabsdet).sum()
 
-    for name, tensors in (
-        ("inputs", [inputs]),
-        ("context", [t for t in context_tensors(context) if t.requires_grad]),
-        ("parameters", list(parameters.values())),
-    ):
+    contexts = [t for t in context_tensors(context) if t.requires_grad]
+    for name, tensors in {"inputs": [inputs], "context": contexts, "parameters": list(parameters.values())}.items():
         if not tensors:
             continue
         value = scalar()
@@ -302,9 +298,8 @@ def _sample(context: Context, i: int) -> Context:
     return map_context(lambda tensor: tensor[i : i + 1], context)
 
 
-def batches(
-    channels: int, sizes: Sequence[int] = (), min_batch: int = 1, max_batch: int = 3, multiples: int = 2
-) -> SearchStrategy[Tensor]:
+def batches(channels: int, sizes: Sequence[int] = (), min_batch: int = 1, max_batch: int = 3,
+            multiples: int = 2) -> SearchStrategy[Tensor]:
     """A hypothesis strategy of float64 batches ``(batch, channels, *spatial)``: normal, constant, sparse, integer, far.
 
     Each spatial size is 1 to ``multiples`` times the one in ``sizes``. Needs hypothesis (``pip install hypothesis``).

@@ -37,15 +37,15 @@ class Trace:
     def __getitem__(self, index: int) -> Tensor | Trace:
         return self.entries[index]
 
-    def __iter__(self) -> Iterator[Tensor | Trace]:
-        return iter(self.entries)
-
     def __repr__(self) -> str:
         return f"Trace({structure(self)})"
 
     def leaves(self) -> Iterator[Tensor]:
         """The tensors of the trace, in the order in which they were recorded."""
         return iter(context_tensors(self))
+
+    def __iter__(self) -> Iterator[Tensor | Trace]:
+        return iter(self.entries)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
         """A trace of the same structure with ``function`` applied to every tensor."""
@@ -158,10 +158,8 @@ def route(context: Context, composition: nn.Module) -> Sequence[Context]:
         return [Condition(entry, context.repeats, context.made) for entry in route(context.context, composition)]
     if not isinstance(context, Trace):
         return (context,) * len(parts)
-    same = len(context) == len(parts) and all(
-        isinstance(entry, Trace) == (_parts(part) is not None) for entry, part in zip(context, parts, strict=True)
-    )
-    if not same:
+    kinds, expected = [isinstance(entry, Trace) for entry in context], [_parts(part) is not None for part in parts]
+    if kinds != expected:
         raise ValueError(f"expected a trace of structure {structure(composition)}, got {structure(context)}; "
                          "record it with forward_with_trace of a composition of the same structure")
     return context.entries

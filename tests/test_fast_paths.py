@@ -5,6 +5,7 @@ Checkpointed steps are entries of the registry; bfloat16 is in test_laws.py and 
 
 import pytest
 import torch
+import torch.nn.functional as F
 from registry import ENTRIES
 from test_laws import make_context
 
@@ -13,8 +14,6 @@ from condflows.conditioners import CouplingConditioner, MapConditioner
 from condflows.testing import check_bijector, perturb
 from condflows.trace import map_context
 
-PARTS = 16  # more values than this in a hidden layer go through a net in parts
-
 
 def gradients(call, inputs, net):
     inputs = inputs.clone().requires_grad_()
@@ -22,50 +21,106 @@ def gradients(call, inputs, net):
     return outputs, torch.autograd.grad(outputs.sin().sum(), [inputs, *net.parameters()])
 
 
-# --- convolutions in parts ------------------------------------------------------------------------------------------
+# --- convolutions as products of matrices ---------------------------------------------------------------------------
+
+@pytest.fixture
+def rows_of_products(monkeypatch):
+    """How many rows each product of a block with the weights has, as they are made."""
+    rows, linear = [], F.linear
+
+    def count(block, *rest):
+        rows.append(len(block))
+        return linear(block, *rest)
+
+    monkeypatch.setattr(F, "linear", count)
+    return rows
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Every image is large, and goes through the nets row by row."""
+    monkeypatch.setattr(conditioners, "LARGE", 1)
+
 
 @pytest.mark.parametrize(
-    "shape", [(3, 4, 5, 3), (1, 4, 70, 2), (2, 4, 33, 3), (2, 4, 100), (1, 4, 40, 2, 3), (0, 4, 40, 2)], ids=str)
-def test_parts_give_what_the_whole_gives(shape, monkeypatch):
+    ("shape", "large", "rows"),
+    [((3, 4, 5, 3), 1, 1), ((1, 4, 1, 1), 1, 1), ((2, 4, 1, 7), 1, 1), ((1, 4, 12, 2), 160, 2), ((2, 4, 9, 2), 240, 1),
+     ((1, 4, 10, 3), 239, 2), ((1, 4, 11, 2), 160, 1), ((0, 4, 4, 2), 1, 0)], ids=str)
+def test_blocks_give_what_convolutions_give(shape, large, rows, rows_of_products, monkeypatch):
+    monkeypatch.setattr(conditioners, "LARGE", large)
     torch.manual_seed(0)
-    net = perturb(MapConditioner(4, 6, width=8, spatial_dims=len(shape) - 2)).double()
+    net = perturb(MapConditioner(4, 6, width=8)).double()
     inputs = torch.randn(shape, dtype=torch.float64)
-    calls = []
-    net.net[0].register_forward_hook(lambda _, args, output: calls.append(args[0].shape))
+    blocks, blocks_gradients = gradients(net, inputs, net)
+    batch, _, height, across = shape
+    calls = 3 * height // rows if rows else 0
+    assert rows_of_products == [batch * rows * across] * calls
+    monkeypatch.setattr(conditioners, "LARGE", 10**6)
     whole, whole_gradients = gradients(net, inputs, net)
-    assert calls == [inputs.shape]
-    monkeypatch.setattr(conditioners, "LARGE", PARTS)
-    parts, parts_gradients = gradients(net, inputs, net)
-    assert len(calls) == 1 + (shape[0] * -(-shape[2] // 32) or 1)
-    assert all(batch == 0 or (batch == 1 and rows <= 36) for batch, _, rows, *_ in calls[1:])
-    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(parts_gradients, whole_gradients, rtol=1e-10, atol=1e-10)
+    assert len(rows_of_products) == calls
+    torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(blocks_gradients, whole_gradients, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("width", "side", "in_blocks"), [(256, 32, True), (255, 32, False), (256, 31, False)])
+def test_wide_nets_take_blocks_on_a_cpu(width, side, in_blocks, rows_of_products):
+    torch.manual_seed(0)
+    net = perturb(CouplingConditioner(4, width), 0.02)
+    inputs = torch.randn(1, 2, side, side)
+    whole = torch.nn.Sequential.forward(net.net, inputs * (1 + (inputs / 3).square()).rsqrt())
+    torch.testing.assert_close(net(inputs), whole, rtol=1e-5, atol=1e-5)
+    assert bool(rows_of_products) == in_blocks
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
-@pytest.mark.parametrize("size", [(35,), (34, 1), (3, 2), (33, 1, 1)], ids=str)
-def test_laws_of_a_coupling_in_parts(size, checkpoint, monkeypatch):
-    monkeypatch.setattr(conditioners, "LARGE", PARTS)
+@pytest.mark.parametrize("size", [(5,), (4, 1), (3, 2), (3, 1, 1)], ids=str)
+def test_laws_of_couplings_of_large_images(size, checkpoint, small_blocks):
     torch.manual_seed(0)
     net = CouplingConditioner(2, 6, 2, spatial_dims=len(size), context_width=4, checkpoint=checkpoint)
     check_bijector(AffineCoupling(2, net), torch.randn(2, 2, *size), torch.randn(2, 2, *size))
 
 
 @pytest.mark.parametrize("in_a_step", [False, True])
-def test_hidden_layers_of_strips_are_recomputed(in_a_step, monkeypatch):
-    monkeypatch.setattr(conditioners, "LARGE", PARTS)
-    net = CouplingConditioner(4, 8, checkpoint=True)
-    step = perturb(glow_step(4, net, checkpoint=in_a_step))
-    rows = []
-    step.bijectors[2].conditioner.net[0].register_forward_hook(lambda _, args, output: rows.append(args[0].shape[2]))
-    step(torch.randn(1, 4, 70, 2))[0].sum().backward()
-    strips = [34, 36, 8]
+def test_hidden_layers_of_blocks_are_recomputed(in_a_step, small_blocks, rows_of_products):
+    step = perturb(glow_step(4, CouplingConditioner(4, 8, checkpoint=True), checkpoint=in_a_step))
+    step(torch.randn(1, 4, 6, 2))[0].sum().backward()
+    forward = [2] * 18
     # In a checkpointed step the backward pass begins with the step's own recomputation.
-    assert rows == strips * (2 if in_a_step else 1) + strips[::-1]
-    rows.clear()
+    assert rows_of_products == forward * (2 if in_a_step else 1) + forward[::-1]
+    rows_of_products.clear()
     with torch.no_grad():
-        step(torch.randn(1, 4, 70, 2))
-    assert rows == strips
+        step(torch.randn(1, 4, 6, 2))
+    assert rows_of_products == forward
+
+
+def test_hidden_layers_of_large_volumes_are_recomputed(small_blocks):
+    net = perturb(CouplingConditioner(4, 8, spatial_dims=3, checkpoint=True))
+    calls = []
+    net.net[0].register_forward_hook(lambda *call: calls.append(call))
+    net(torch.randn(1, 2, 2, 2, 2)).sum().backward()
+    assert len(calls) == 2
+
+
+def test_function_transforms_of_blocks(small_blocks):
+    torch.manual_seed(0)
+    net = perturb(CouplingConditioner(2, 8)).double()
+    inputs, direction = torch.randn(2, 1, 1, 2, 3, dtype=torch.float64).unbind(0)
+    jacobian = torch.func.jacrev(net)(inputs)
+    _, forward_mode = torch.func.jvp(net, (inputs,), (direction,))
+    torch.testing.assert_close(forward_mode.flatten(), jacobian.flatten(4).flatten(0, 3) @ direction.flatten())
+    assert torch.autograd.gradgradcheck(lambda x: net(x).sin(), inputs.requires_grad_())
+
+
+def test_blocks_under_autocast(small_blocks, monkeypatch):
+    torch.manual_seed(0)
+    net = perturb(CouplingConditioner(4, 8))
+    inputs = torch.randn(2, 2, 4, 3)
+    exact = net(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        blocks = net(inputs)
+        monkeypatch.setattr(conditioners, "LARGE", 10**6)
+        whole = net(inputs)
+    assert (blocks - exact).abs().max() < 2 * (whole - exact).abs().max() < 0.05
 
 
 # --- memory formats -------------------------------------------------------------------------------------------------

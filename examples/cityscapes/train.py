@@ -185,7 +185,7 @@ def dry_run(config: Config) -> None:
     import processes
 
     if processes.rank() == 0:
-        print("one step on shapes alone, which takes up to a minute for a large model", flush=True)
+        print("one step on shapes alone, which takes minutes for a large model", flush=True)
         print(costs.report(costs.predict(config), config))
 
 

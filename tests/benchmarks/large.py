@@ -1,6 +1,6 @@
 """Process memory of whole training steps of Full-Glow with Adam at high resolution, activations recomputed.
 
-    MALLOC_MMAP_THRESHOLD_=4000000 python tests/benchmarks/large.py --size 512 1024
+    MALLOC_MMAP_THRESHOLD_=1000000 python tests/benchmarks/large.py --size 512 1024
 """
 
 from __future__ import annotations
