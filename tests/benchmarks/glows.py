@@ -70,8 +70,8 @@ def condflows_compiled(steps: Sequence[int], width: int, batch: int, side: int) 
 
 def condflows_compiled_whole(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
     glow = condflows(steps, width, batch, side)
-    glow.module.compile()
-    glow.module.transform_from_noise = torch.compile(glow.module.transform_from_noise)
+    glow.module.compile(dynamic=False)
+    glow.module.transform_from_noise = torch.compile(glow.module.transform_from_noise, dynamic=False)
     return glow
 
 
