@@ -100,7 +100,7 @@ def test_parameters_and_operations_are_those_of_a_real_step(name):
 @needs_glibc
 @pytest.mark.parametrize("arguments", [
     ["--image-size", "256", "512", "--batch-size", "4", "--width", "64", *FLOW],
-    ["--image-size", "256", "512", "--batch-size", "4", "--width", "128", *FLOW, "--checkpoint-activations"],
+    ["--image-size", "256", "512", "--batch-size", "6", "--width", "128", *FLOW, "--checkpoint-activations"],
     ["--model", "glow", "--image-size", "256", "512", "--batch-size", "24", "--accumulate", "3", "--precision", "bf16",
      *FLOW],
     ["--model", "pix2pix", "--image-size", "192", "320", "--batch-size", "2", "--width", "64"],
