@@ -11,7 +11,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.trace import Condition, Context, Trace, context_tensors, once, readable
+from condflows.trace import Condition, Context, Trace, context_tensors, once, readable, route
 
 __all__ = ["Bijector", "sum_log_scale"]
 
@@ -29,7 +29,7 @@ class Bijector(Transform):
     Write your own by overriding both methods, then prove it with :func:`condflows.testing.check_bijector`.
     """
 
-    parts: Sequence[Transform | None] | None = None
+    parts: Sequence[Transform] | None = None
     """The bijectors a composition routes its context to; None for a single operation."""
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,10 @@ class Bijector(Transform):
 
 
 class Composition(Bijector):
-    """A bijector made of others, to which it routes its context; ``_run`` is either direction."""
+    """A bijector made of others, which follow each other; it routes its context to them."""
+
+    checkpoint = False
+    _compiled: Callable[..., Recorded] | None = None
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self._run(inputs, context, inverse=False, record=False)[:2]
@@ -66,7 +69,23 @@ class Composition(Bijector):
     def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         return self._run(inputs, context, inverse=True, record=True)
 
-    _run: Callable[..., Recorded]  # (inputs, context, inverse, record): outputs, log-determinant, trace if recorded
+    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
+        """Either direction: outputs, log-determinant, and the trace if it is recorded."""
+        check_inputs(inputs, type(self).__name__)
+        steps = list(enumerate(zip(self.parts or (), route(context, self), strict=True)))
+        outputs, entries = inputs, []
+        total = inputs.new_zeros(len(inputs), dtype=at_least_float32(inputs.dtype))
+        for i, (part, part_context) in reversed(steps) if inverse else steps:
+            given, leave = self._enter(i, outputs)
+            outputs, logabsdet, entry = apply(part, given, part_context, inverse, record)
+            outputs, total = leave(outputs), total + logabsdet
+            if record:
+                entries.append(entry)
+        return outputs, total, Trace(entries[::-1] if inverse else entries)
+
+    def _enter(self, i: int, values: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What the i-th part is given of the values, and how what it made goes back among them."""
+        return values, lambda outputs: outputs
 
 
 def apply(transform: Transform, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from types import FunctionType
 from typing import Any, TypeVar
@@ -13,8 +13,8 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from condflows.bijector import Composition, Recorded, apply, at_least_float32, check_inputs
-from condflows.trace import Condition, Context, Trace, route
+from condflows.bijector import Composition, Recorded, apply
+from condflows.trace import Condition, Context
 
 __all__ = ["Chain", "Inverse", "compile_steps"]
 
@@ -46,8 +46,6 @@ class Chain(Composition):
     (2, True)
     """
 
-    _compiled: Callable[..., tuple[Tensor, Tensor, Trace]] | None = None
-
     def __init__(self, bijectors: Iterable[Transform], checkpoint: bool = False):
         super().__init__()
         self.bijectors = nn.ModuleList(list(bijectors))
@@ -66,14 +64,14 @@ class Chain(Composition):
         from torch._dynamo.exc import Unsupported
 
         # Dynamo keeps its compilations, their limit and the sizes it has seen with the code object: this has its own.
-        code = Chain._cascade.__code__.replace(co_name=f"chain_{next(_regions)}")
-        compiled = torch.compile(FunctionType(code, Chain._cascade.__globals__), *args, **kwargs)
+        code = Composition._run.__code__.replace(co_name=f"chain_{next(_regions)}")
+        compiled = torch.compile(FunctionType(code, Composition._run.__globals__), *args, **kwargs)
 
-        def run(chain: Chain, *arguments: Any) -> tuple[Tensor, Tensor, Trace]:
+        def run(chain: Chain, *arguments: Any) -> Recorded:
             try:
                 return compiled(chain, *arguments)
             except Unsupported:
-                Chain._cascade(chain, *arguments)  # where it refuses its inputs, its own error is plainer
+                Composition._run(chain, *arguments)  # where it refuses its inputs, its own error is plainer
                 raise
 
         self._compiled = run
@@ -81,25 +79,13 @@ class Chain(Composition):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
 
-    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
+    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
         plain = not self._compiled or any(part._forward_pre_hooks or part._forward_hooks for part in self.bijectors)
-        cascade: Any = Chain._cascade if plain else self._compiled
+        cascade: Any = Composition._run if plain else self._compiled
         context = context.expand() if cascade is self._compiled and isinstance(context, Condition) else context
         if self.checkpoint and torch.is_grad_enabled():
             return recompute(cascade, self, inputs, context, inverse, record, use_reentrant=False)
         return cascade(self, inputs, context, inverse, record)
-
-    def _cascade(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> tuple[Tensor, Tensor, Trace]:
-        check_inputs(inputs, "Chain")
-        steps = list(zip(self.parts, route(context, self), strict=True))
-        outputs, entries = inputs, []
-        total = inputs.new_zeros(len(inputs), dtype=at_least_float32(inputs.dtype))
-        for part, part_context in reversed(steps) if inverse else steps:
-            outputs, logabsdet, entry = apply(part, outputs, part_context, inverse, record)
-            total = total + logabsdet
-            if record:
-                entries.append(entry)
-        return outputs, total, Trace(entries[::-1] if inverse else entries)
 
 
 class Inverse(Composition):
@@ -116,7 +102,7 @@ class Inverse(Composition):
         self.bijector = bijector
 
     @property
-    def parts(self) -> Sequence[Transform | None] | None:  # type: ignore[override]
+    def parts(self) -> Sequence[Transform] | None:  # type: ignore[override]
         """Those of the bijector."""
         return getattr(self.bijector, "parts", None)
 

@@ -50,13 +50,11 @@ class AffineCoupling(Bijector):
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         first, second, log_scale, shift = self._split(inputs, context)
-        outputs = torch.cat([first, second * log_scale.exp() + shift], dim=1)
-        return outputs, sum_log_scale(log_scale, log_scale)
+        return torch.cat([first, second * log_scale.exp() + shift], dim=1), sum_log_scale(log_scale, log_scale)
 
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         first, second, log_scale, shift = self._split(inputs, context)
-        outputs = torch.cat([first, (second - shift) * (-log_scale).exp()], dim=1)
-        return outputs, -sum_log_scale(log_scale, log_scale)
+        return torch.cat([first, (second - shift) * (-log_scale).exp()], dim=1), -sum_log_scale(log_scale, log_scale)
 
     def _split(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         check_inputs(inputs, "AffineCoupling", self.num_channels)

@@ -6,17 +6,18 @@ import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from numbers import Real
+from typing import Any
 
 import torch
 from nflows.distributions.base import Distribution
 from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from condflows.bijector import Bijector, apply, at_least_float32, check_batch, check_count, check_inputs, check_like
 from condflows.chain import Chain, Inverse
-from condflows.split import Split
-from condflows.squeeze import Squeeze
+from condflows.glow import Split, Squeeze
 from condflows.trace import Condition, Context, Trace, context_tensors
 
 __all__ = ["Flow", "PairedFlow"]
@@ -147,10 +148,9 @@ def _num_channels(transform: nn.Module, spatial_dims: int) -> int:
     """The channels of the data, from the first operation that has a fixed number."""
     squeezed = Fraction(1)
     for module in _in_order(transform):
-        if isinstance(module, Squeeze):
-            squeezed *= module.factor**spatial_dims
-        elif isinstance(module, Inverse) and isinstance(module.bijector, Squeeze):
-            squeezed /= module.bijector.factor**spatial_dims
+        squeeze = module.bijector if isinstance(module, Inverse) else module
+        if isinstance(squeeze, Squeeze):
+            squeezed *= Fraction(squeeze.factor) ** (spatial_dims if squeeze is module else -spatial_dims)
         elif hasattr(module, "num_channels"):
             return int(module.num_channels / squeezed)  # type: ignore[operator]
         elif isinstance(module, (Split, Inverse)):
@@ -197,8 +197,11 @@ class PairedFlow(nn.Module):
 
     def log_probs(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats."""
-        log_prob, trace = self._read(x_a, side)
-        return log_prob, self.target.log_prob(x_b, trace)
+        self.source._check(x_a, side)
+        self.target._check(x_b, x_a)
+        z_a, logabsdet_a, z_b, logabsdet_b = _together(self.source.transform, self.target.transform, x_a, x_b, side)
+        return (self.source._distribution.log_prob(z_a) + logabsdet_a,
+                self.target._distribution.log_prob(z_b) + logabsdet_b)
 
     def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
         """Log-density ``(batch,)`` of x_b given x_a, in nats."""
@@ -234,11 +237,42 @@ class PairedFlow(nn.Module):
         if not isinstance(x_a, Tensor):
             raise TypeError(f"PairedFlow expects as context the source image x_a, or (x_a, side information), got "
                             f"{type(context).__name__}; pass context=x_a")
-        return self._read(x_a, side)[1]
-
-    def _read(self, x_a: Tensor, side: Tensor | None) -> tuple[Tensor, Tensor | Trace]:
         self.source._check(x_a, side)
-        noise, logabsdet, trace = self.source.transform.forward_with_trace(x_a)
-        if side is not None:
-            trace = Trace([trace]).concat(side)[0]
-        return self.source._distribution.log_prob(noise) + logabsdet, trace
+        return _beside(self.source.transform.forward_with_trace(x_a)[2], side)
+
+
+def _beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
+    """What the target reads: what the source recorded, with side information."""
+    return entry if side is None else Trace([entry]).concat(side)[0]
+
+
+def _together(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor | None) -> tuple[Tensor, ...]:
+    """Source and target forward, part beside part: outputs and log-determinant of the one, then of the other.
+
+    So checkpoints keep less of the trace: groups of checkpointed steps are run again with theirs, and so are a source's
+    step's operations but the last for the target's step.
+    """
+    def run(y_a: Tensor, y_b: Tensor) -> tuple[Tensor, ...]:
+        total_a, total_b = (x.new_zeros(len(x), dtype=at_least_float32(x.dtype)) for x in (x_a, x_b))
+        for i, parts in enumerate(zip(source.parts, target.parts, strict=True)):
+            (y_a, leave_a), (y_b, leave_b) = source._enter(i, y_a), target._enter(i, y_b)
+            y_a, logabsdet_a, y_b, logabsdet_b = _together(*parts, y_a, y_b, side)
+            y_a, total_a, y_b, total_b = leave_a(y_a), total_a + logabsdet_a, leave_b(y_b), total_b + logabsdet_b
+        return y_a, total_a, y_b, total_b
+
+    def read(x_a: Tensor, x_b: Tensor, *last: Any) -> tuple[Tensor, Tensor]:
+        trace = Trace([*Chain(source.parts[:-1]).forward_with_trace(x_a)[2], *last])
+        return Chain(target.parts)(x_b, _beside(trace, side))
+
+    alike = (type(source) is type(target) in (Chain, Split) and len(source.parts) == len(target.parts)
+             and source.checkpoint == target.checkpoint and not (source._compiled or target._compiled)
+             and not (target._forward_pre_hooks or target._forward_hooks))
+    saving = alike and source.checkpoint and torch.is_grad_enabled()
+    if alike and not saving:
+        return run(x_a, x_b)
+    if saving and any(isinstance(part, Chain) and part.checkpoint for part in source.parts):
+        return recompute(run, x_a, x_b, use_reentrant=False)
+    y_a, logabsdet_a, entry = apply(source, x_a, None, inverse=False, record=True)
+    if saving:
+        return y_a, logabsdet_a, *recompute(read, x_a, x_b, *tuple(entry)[-1:], use_reentrant=False)
+    return y_a, logabsdet_a, *apply(target, x_b, _beside(entry, side), inverse=False, record=False)[:2]

@@ -16,7 +16,7 @@ Context = Any
 """A tensor, a :class:`Trace` or None; or any nest of tensors that the user's own conditioners read."""
 
 
-class Trace:
+class Trace(Sequence[Any]):
     """The outputs of a composition's operations, nested as the composition is.
 
     An entry is the output ``(batch, channels, *spatial)`` of one operation, or the ``Trace`` of one inner
@@ -34,7 +34,7 @@ class Trace:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: int) -> Tensor | Trace:
+    def __getitem__(self, index: Any) -> Any:
         return self.entries[index]
 
     def __repr__(self) -> str:
@@ -43,9 +43,6 @@ class Trace:
     def leaves(self) -> Iterator[Tensor]:
         """The tensors of the trace, in the order in which they were recorded."""
         return iter(context_tensors(self))
-
-    def __iter__(self) -> Iterator[Tensor | Trace]:
-        return iter(self.entries)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
         """A trace of the same structure with ``function`` applied to every tensor."""
@@ -135,18 +132,18 @@ def context_tensors(context: Context) -> list[Tensor]:
     return tensors
 
 
-def _parts(transform: nn.Module | Trace | Tensor | None) -> Sequence[Any] | None:
+def _parts(transform: nn.Module | Trace | Tensor) -> Sequence[Any] | None:
     """What a composition or a trace consists of; None for a single operation."""
     if isinstance(transform, Trace):
         return transform.entries
     return getattr(transform, "parts", None)
 
 
-def structure(composition: nn.Module | Trace | Tensor | None) -> str:
+def structure(composition: nn.Module | Trace | Tensor) -> str:
     """The nesting of a composition or of a trace, with repeats counted."""
     parts = _parts(composition)
     if parts is None:
-        return "*" if isinstance(composition, Tensor) else type(composition).__name__.replace("NoneType", "*")
+        return "*" if isinstance(composition, Tensor) else type(composition).__name__
     runs = [(name, sum(1 for _ in run)) for name, run in groupby(map(structure, parts))]
     return "[" + ", ".join(name if count == 1 else f"{name} x{count}" for name, count in runs) + "]"
 
@@ -158,7 +155,7 @@ def route(context: Context, composition: nn.Module) -> Sequence[Context]:
         return [Condition(entry, context.repeats, context.made) for entry in route(context.context, composition)]
     if not isinstance(context, Trace):
         return (context,) * len(parts)
-    kinds, expected = [isinstance(entry, Trace) for entry in context], [_parts(part) is not None for part in parts]
+    kinds, expected = ([_parts(one) is not None for one in group] for group in (context.entries, parts))
     if kinds != expected:
         raise ValueError(f"expected a trace of structure {structure(composition)}, got {structure(context)}; "
                          "record it with forward_with_trace of a composition of the same structure")

@@ -1,5 +1,6 @@
 """Distributions: densities, samples and pairs."""
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import CompositeTransform
+from nflows.transforms.standard import IdentityTransform
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -364,6 +366,72 @@ def test_the_source_reads_each_condition_once(pair, images):
     pair.source.transform.bijectors[1].bijectors[0].register_forward_hook(lambda m, a, r: rows.append(len(a[0])))
     pair.sample(5, images[0])
     assert rows == [2]
+
+
+def vector_step(context=0, checkpoint=False, last=None):
+    """A step of four channels, which reads entries of ``context`` channels unless 0."""
+    actnorm, coupling = (MLPConditioner(context, 8, hidden=(5,)), MLPConditioner(2, 4, context)) if context else (
+        None, MLPConditioner(2, 4))
+    parts = [ActNorm(4, actnorm), LUConv1x1(4), AffineCoupling(4, coupling)]
+    return Chain([*parts, last] if last else parts, checkpoint)
+
+
+def vector_group(context=0):
+    return Chain([vector_step(context, True), vector_step(context, True)], checkpoint=True)
+
+
+@pytest.mark.parametrize("side", [None, torch.randn(3, 2, dtype=torch.float64)], ids=["alone", "side"])
+@pytest.mark.parametrize("build", [
+    lambda c: Chain([vector_step(c), Split(LUConv1x1(2)), Split(Chain([ActNorm(2)]), prior=vector_step(c))]),
+    lambda c: Chain([vector_step(c, True), Split(Chain([ActNorm(2)]), prior=vector_step(c, True))]),
+    lambda c: Chain([vector_group(c), vector_step(c, True), vector_group(c)]),
+    lambda c: Chain([vector_step(c), vector_step(c)], checkpoint=True),
+    lambda c: vector_step(c, True, Chain([LUConv1x1(4), ActNorm(4)])),
+    lambda c: vector_step(c, True, IdentityTransform()),
+    lambda c: vector_step(c, checkpoint=c == 0),
+    lambda c: vector_step(c, checkpoint=c > 0),
+    lambda c: Inverse(vector_step(c, True)),
+    lambda c: Chain([Chain([], checkpoint=True), vector_step(c)]),
+], ids=["plain", "steps", "groups", "whole", "nested", "nflows", "source", "target", "inverse", "empty"])
+def test_both_densities_together_are_those_of_each(build, side):
+    pair = perturb(PairedFlow(build(0), build(4 if side is None else 6))).double()
+    inputs = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    together = pair.log_probs(*inputs, side)
+    each = pair.source.log_prob(inputs[0]), pair.log_prob(inputs[1], inputs[0] if side is None else (inputs[0], side))
+    torch.testing.assert_close(together, each, rtol=1e-12, atol=1e-12)
+    leaves = [*inputs, *pair.parameters()]
+    gradients = [torch.autograd.grad(sum(each).sum(), leaves) for each in (together, each)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        torch.testing.assert_close(pair.log_probs(*inputs, side), each, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("group", "most"), [(1, 2.3), (4, 0.7)])
+def test_checkpoints_of_a_pair_keep_inputs_and_no_trace(group, most):
+    x = torch.rand(1, 4, 64, 64)
+
+    def step(context):
+        step = glow_step(4, CouplingConditioner(4, 4, context, context_width=4), checkpoint=True)
+        return step if group == 1 else Chain([step, *(copy.deepcopy(step) for _ in range(group - 1))], checkpoint=True)
+
+    def kept(steps):
+        """What the densities of a pair keep for the backward pass, in images."""
+        pair = PairedFlow(*(Chain([step(context) for _ in range(steps // group)]) for context in (0, 4)))
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
+            densities = pair.log_probs(x, x)
+        assert densities[1].requires_grad
+        events = record.profiler.kineto_results.events()
+        return sum(event.nbytes() for event in events if event.name() == "[memory]") / x.nbytes
+
+    assert kept(16) - kept(8) < most * 8
+
+
+def test_hooks_on_the_steps_of_a_target_are_called(pair, images):
+    step, calls = pair.target.transform.parts[1], []
+    expected = pair.log_probs(*images)
+    step.register_forward_hook(lambda *call: calls.append(call))
+    torch.testing.assert_close(pair.log_probs(*images), expected)
+    assert len(calls) == 1
 
 
 def test_noise_and_transfer(pair, images):

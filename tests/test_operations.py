@@ -465,7 +465,8 @@ ERRORS = {
         r"structure \[ActNorm, \[ActNorm\]\], got \[\* x2\]"),
     "a deeper trace": (
         lambda: Chain([Inverse(ActNorm(4))])(X, Trace([Trace([X])])), ValueError, r"\[Inverse\], got \[\[\*\]\]"),
-    "a trace for a split": (lambda: Split(ActNorm(2))(X, Trace([X])), ValueError, r"structure \[\*, ActNorm\]"),
+    "a trace for a split": (
+        lambda: Split(ActNorm(2))(X, Trace([X])), ValueError, r"structure \[IdentityTransform, ActNorm\]"),
     "coupling of one channel": (lambda: AffineCoupling(1, ConvConditioner(2)), ValueError, "2 channels, got 1"),
     "split of one channel": (lambda: Split(ActNorm(1))(X[:, :1]), ValueError, r"at least 2 channels.*\(2, 1, 4, 4\)"),
     "inner changes the shape": (lambda: Split(Squeeze())(X), ValueError, "keep the shape.*Inverse of its Squeeze"),

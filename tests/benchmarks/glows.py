@@ -41,22 +41,34 @@ def condflows(steps: Sequence[int], width: int, batch: int, side: int, checkpoin
     import condflows as cf
     from condflows.conditioners import CouplingConditioner
 
-    # Groups of about the square root of a level's steps, each a checkpoint of checkpointed steps.
-    size = next(n for n in range(math.isqrt(steps[0]), 0, -1) if steps[0] % n == 0) if grouped else 1
-
-    def step(c: int) -> cf.Bijector:
-        group = [cf.glow_step(c, CouplingConditioner(c, width), checkpoint=checkpoint) for _ in range(size)]
-        return cf.Chain(group, checkpoint=True) if grouped else group[0]
-
-    flow = cf.Flow(cf.multiscale(3, [n // size for n in steps], step), (3, None, None))
+    glow = cf.multiscale(3, steps, lambda c: cf.glow_step(c, CouplingConditioner(c, width), checkpoint=checkpoint))
+    flow = cf.Flow(in_groups(glow) if grouped else glow, (3, None, None))
     noise = torch.randn(batch, 3, side, side)
     return SimpleNamespace(module=flow, loss=lambda x: -flow(x).mean(),
                            inverse=lambda: flow.transform_from_noise(noise))
 
 
-def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False) -> Any:
+def in_groups(glow: Any) -> Any:
+    """The same flow, its steps in groups of about the square root of their number, each group a checkpoint."""
+    from condflows import Chain, Split
+
+    squeeze, *parts = glow.parts
+    steps = [part for part in parts if isinstance(part, Chain)]
+    size = max(1, math.isqrt(len(steps)))
+    groups = [Chain(steps[i : i + size], checkpoint=True) for i in range(0, len(steps), size)]
+    rest = parts[len(steps) :]
+    for part in rest:
+        if isinstance(part, Split):
+            part.inner = in_groups(part.inner)
+    return Chain([squeeze, *groups, *rest])
+
+
+def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False,
+                   grouped: bool = False) -> Any:
     """Full-Glow of ``examples/cityscapes``, with the image as its own condition."""
     pair = full_glow(3, steps, width, checkpoint=checkpoint)
+    for flow in (pair.source, pair.target) if grouped else ():
+        flow._transform = in_groups(flow.transform)
     return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x, x)).mean())
 
 

@@ -23,6 +23,7 @@ BUILDERS = {
     **CONTENDERS, "condflows, checkpoint": partial(condflows, checkpoint=True),
     "condflows, grouped": partial(condflows, checkpoint=True, grouped=True),
     "Full-Glow": full_glow_pair, "Full-Glow, checkpoint": partial(full_glow_pair, checkpoint=True),
+    "Full-Glow, grouped": partial(full_glow_pair, checkpoint=True, grouped=True),
 }
 
 

@@ -38,6 +38,7 @@ def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1",
         builders["condflows, grouped"] = partial(condflows, checkpoint=True, grouped=True)
     print(f"torch {torch.__version__}, {threads} threads, {rounds} rounds in turn")
     for size in sizes:
+        torch._dynamo.reset()  # what it compiled for other sizes counts toward its limit
         levels_steps, width, side, batch = size.split(":")
         levels, steps = map(int, levels_steps.split("x"))
         width, side, batch = int(width), int(side), int(batch)
