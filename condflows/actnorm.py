@@ -72,8 +72,7 @@ class ActNorm(Bijector):
         if raw.shape not in (vector, vector + inputs.shape[2:]):
             raise ValueError(f"ActNorm expects its conditioner to return {vector} or {vector + tuple(inputs.shape[2:])}"
                              f", got {tuple(raw.shape)}; give it num_outputs={vector[1]}")
-        if raw.ndim == 2:
-            raw = raw.view(*raw.shape, *(1 for _ in inputs.shape[2:]))
+        raw = raw.view(*raw.shape, *(1,) * (inputs.ndim - raw.ndim))
         return self.affine(*raw.chunk(2, dim=1))
 
     @torch.no_grad()

@@ -141,7 +141,6 @@ def compile_steps(flow: Model, **options: Any) -> Model:
     for step in steps:
         kind = repr(step), *((name, value.shape) for name, value in step.state_dict().items())
         if kind not in first:
-            first[kind] = step
             step.compile(**{"fullgraph": True, **limit, **options})
-        step._compiled = first[kind]._compiled
+        step._compiled = first.setdefault(kind, step)._compiled
     return flow

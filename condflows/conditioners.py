@@ -167,12 +167,11 @@ class CouplingConditioner(nn.Module):
                  context_width: int = 128, checkpoint: bool = False):
         super().__init__()
         self.context_channels = context_channels
-        inputs = num_channels - num_channels // 2
         if context_channels:
             self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
-            inputs += num_channels
-        outputs = 2 * (num_channels // 2)
-        self.net = _start_at_zero(_ConvNet(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
+        inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
+        sizes = inputs, width, width, 2 * (num_channels // 2)
+        self.net = _start_at_zero(_ConvNet(spatial_dims, *sizes, checkpoint=checkpoint))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from condflows.bijector import Bijector, apply, at_least_float32, check_batch, check_count, check_inputs, check_like
 from condflows.chain import Chain, Inverse
 from condflows.glow import Split, Squeeze
-from condflows.trace import Condition, Context, Trace, context_tensors
+from condflows.trace import Condition, Context, Trace, context_tensors, kinds
 
 __all__ = ["Flow", "PairedFlow"]
 
@@ -196,7 +196,7 @@ class PairedFlow(nn.Module):
         return self.log_probs(x_a, x_b, side)
 
     def log_probs(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats."""
+        """``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats; checkpoints of both keep no trace."""
         self.source._check(x_a, side)
         self.target._check(x_b, x_a)
         z_a, logabsdet_a, z_b, logabsdet_b = _together(self.source.transform, self.target.transform, x_a, x_b, side)
@@ -249,8 +249,7 @@ def _beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
 def _together(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor | None) -> tuple[Tensor, ...]:
     """Source and target forward, part beside part: outputs and log-determinant of the one, then of the other.
 
-    So checkpoints keep less of the trace: groups of checkpointed steps are run again with theirs, and so are a source's
-    step's operations but the last for the target's step.
+    Checkpoints keep no trace: groups of steps make theirs again, and a step all of it but what its last part gave.
     """
     def run(y_a: Tensor, y_b: Tensor) -> tuple[Tensor, ...]:
         total_a, total_b = (x.new_zeros(len(x), dtype=at_least_float32(x.dtype)) for x in (x_a, x_b))
@@ -264,7 +263,7 @@ def _together(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor |
         trace = Trace([*Chain(source.parts[:-1]).forward_with_trace(x_a)[2], *last])
         return Chain(target.parts)(x_b, _beside(trace, side))
 
-    alike = (type(source) is type(target) in (Chain, Split) and len(source.parts) == len(target.parts)
+    alike = (type(source) is type(target) in (Chain, Split) and kinds(source) == kinds(target)
              and source.checkpoint == target.checkpoint and not (source._compiled or target._compiled)
              and not (target._forward_pre_hooks or target._forward_hooks))
     saving = alike and source.checkpoint and torch.is_grad_enabled()

@@ -139,6 +139,11 @@ def _parts(transform: nn.Module | Trace | Tensor) -> Sequence[Any] | None:
     return getattr(transform, "parts", None)
 
 
+def kinds(composition: nn.Module | Trace) -> list[bool]:
+    """Which of its parts have parts themselves."""
+    return [_parts(part) is not None for part in _parts(composition) or ()]
+
+
 def structure(composition: nn.Module | Trace | Tensor) -> str:
     """The nesting of a composition or of a trace, with repeats counted."""
     parts = _parts(composition)
@@ -155,8 +160,7 @@ def route(context: Context, composition: nn.Module) -> Sequence[Context]:
         return [Condition(entry, context.repeats, context.made) for entry in route(context.context, composition)]
     if not isinstance(context, Trace):
         return (context,) * len(parts)
-    kinds, expected = ([_parts(one) is not None for one in group] for group in (context.entries, parts))
-    if kinds != expected:
+    if kinds(context) != kinds(composition):
         raise ValueError(f"expected a trace of structure {structure(composition)}, got {structure(context)}; "
                          "record it with forward_with_trace of a composition of the same structure")
     return context.entries

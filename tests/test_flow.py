@@ -579,6 +579,9 @@ ERRORS = {
     "pair of other structures": (
         lambda: PairedFlow(Chain([ActNorm(2)]), Chain([ActNorm(2), ActNorm(2)]))(torch.randn(3, 2), torch.randn(3, 2)),
         ValueError, r"structure \[ActNorm x2\], got \[\*\]"),
+    "pair of other structures within": (
+        lambda: PairedFlow(Chain([ActNorm(2)]), Chain([Chain([ActNorm(2)])]))(torch.randn(3, 2), torch.randn(3, 2)),
+        ValueError, r"structure \[\[ActNorm\]\], got \[\*\]"),
     "source from nflows": (
         lambda: PairedFlow(Flow(torch.nn.Identity()), ActNorm(2)), TypeError, "put it into a condflows.Chain"),
     "side of another batch size": (
