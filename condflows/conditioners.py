@@ -48,9 +48,9 @@ class _ConvNet(nn.Sequential):
     """A 3x3 convolution, 1x1 convolutions and a 3x3 convolution, with ReLUs between.
 
     Where hidden layers have more than ``LARGE`` values (8 times as many on a GPU), and where wide nets are trained on a
-    CPU, the positions of images become rows of a matrix. They go through the net in blocks, which stay in the cache;
-    what each gives to its neighbours is summed at the end. With ``checkpoint`` the hidden layers of large images are
-    not kept for the backward pass.
+    CPU without autocast, the positions of images become rows of a matrix. They go through the net in blocks, which stay
+    in the cache; what each gives to its neighbours is summed at the end. With ``checkpoint`` the hidden layers of large
+    images are not kept for the backward pass.
     """
 
     def __init__(self, spatial_dims: int, *channels: int, checkpoint: bool = False):
@@ -66,7 +66,8 @@ class _ConvNet(nn.Sequential):
         large = positions * self.width > limit
         run = partial(recompute, use_reentrant=False) if large and self.checkpoint else lambda net, *rest: net(*rest)
         faster = cpu and positions >= 1024
-        if images.ndim == 4 and (large or (faster and self.width >= 256 and torch.is_grad_enabled())):
+        wide = faster and self.width >= 256 and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        if images.ndim == 4 and (large or wide):
             return self._in_blocks(images, limit // (4 if large else 16), run)
         if images.ndim == 4 and faster:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -169,9 +170,8 @@ class CouplingConditioner(nn.Module):
         self.context_channels = context_channels
         if context_channels:
             self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
-        inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
-        sizes = inputs, width, width, 2 * (num_channels // 2)
-        self.net = _start_at_zero(_ConvNet(spatial_dims, *sizes, checkpoint=checkpoint))
+        first, moved = num_channels - num_channels // 2 + num_channels * bool(context_channels), num_channels // 2
+        self.net = _start_at_zero(_ConvNet(spatial_dims, first, width, width, 2 * moved, checkpoint=checkpoint))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)

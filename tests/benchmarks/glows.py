@@ -69,7 +69,9 @@ def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, chec
     pair = full_glow(3, steps, width, checkpoint=checkpoint)
     for flow in (pair.source, pair.target) if grouped else ():
         flow._transform = in_groups(flow.transform)
-    return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x, x)).mean())
+    noise, condition = torch.randn(batch, 3, side, side), torch.rand(batch, 3, side, side)
+    return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x, x)).mean(),
+                           inverse=lambda: pair.transform_from_noise(noise, condition))
 
 
 def condflows_compiled(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
@@ -175,4 +177,12 @@ def freia(steps: Sequence[int], width: int, batch: int, side: int, learned: bool
 CONTENDERS: dict[str, Callable[..., Any]] = {
     "condflows": condflows, "normflows": normflows, "nflows": nflows,
     "FrEIA (fixed 1x1)": partial(freia, learned=False), "FrEIA (Householder)": partial(freia, learned=True),
+}
+BUILDERS: dict[str, Callable[..., Any]] = {
+    **CONTENDERS,
+    "condflows, steps compiled": condflows_compiled, "condflows, one graph": condflows_compiled_whole,
+    "condflows, checkpoint": partial(condflows, checkpoint=True),
+    "condflows, grouped": partial(condflows, checkpoint=True, grouped=True),
+    "Full-Glow": full_glow_pair, "Full-Glow, checkpoint": partial(full_glow_pair, checkpoint=True),
+    "Full-Glow, grouped": partial(full_glow_pair, checkpoint=True, grouped=True),
 }

@@ -14,7 +14,7 @@ from glows import full_glow
 
 
 def main(size: tuple[int, int] = (512, 1024), steps: tuple[int, ...] = (8, 8, 8, 8), width: int = 512, updates: int = 2,
-         threads: int = 1) -> None:
+         threads: int = 1, bf16: bool = False) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
 
@@ -28,7 +28,8 @@ def main(size: tuple[int, int] = (512, 1024), steps: tuple[int, ...] = (8, 8, 8,
     for update in range(updates):
         start = time.process_time()
         optimizer.zero_grad()
-        log_p_a, log_p_b = pair(x_a, x_b)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            log_p_a, log_p_b = pair(x_a, x_b)
         (-(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()).backward()
         optimizer.step()
         print(f"  step {update + 1}: {time.process_time() - start:.0f} s of processor time, {peak()}", flush=True)

@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import tyro
-from glows import CONTENDERS, condflows, full_glow_pair
+from glows import BUILDERS
 from matplotlib.figure import Figure
 
 warnings.filterwarnings("ignore")
-BUILDERS = {
-    **CONTENDERS, "condflows, checkpoint": partial(condflows, checkpoint=True),
-    "condflows, grouped": partial(condflows, checkpoint=True, grouped=True),
-    "Full-Glow": full_glow_pair, "Full-Glow, checkpoint": partial(full_glow_pair, checkpoint=True),
-    "Full-Glow, grouped": partial(full_glow_pair, checkpoint=True, grouped=True),
-}
 
 
 def measure(name: str, steps: int, levels: int, width: int, side: int, batch: int) -> float:

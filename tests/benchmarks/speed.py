@@ -1,10 +1,11 @@
-"""Training step and inverse of the same Glow, contender by contender in turn: best times, and ratios to condflows.
+"""Training step and inverse of the same Glow, contender by contender in turn: best times, and ratios to the first.
 
     python tests/benchmarks/speed.py --sizes 3x8:64:32:1 3x8:512:64:1      (levels x steps : width : side : batch)
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 import warnings
@@ -12,7 +13,7 @@ from functools import partial
 
 import torch
 import tyro
-from glows import CONTENDERS, condflows, condflows_compiled, condflows_compiled_whole
+from glows import BUILDERS, CONTENDERS
 from torch.utils.flop_counter import FlopCounterMode
 
 warnings.filterwarnings("ignore")
@@ -27,15 +28,15 @@ def matmul_rate(size: int = 2048) -> float:
 
 
 def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1", "4x16:64:128:1"),
-         contenders: tuple[str, ...] = tuple(CONTENDERS), compile: bool = False, checkpoint: bool = False,
-         rounds: int = 7, threads: int = 1) -> None:
+         contenders: tuple[str, ...] = tuple(CONTENDERS), bf16: bool = False, rounds: int = 7,
+         threads: int = 1) -> None:
+    """Time the contenders of glows.BUILDERS by name; the first is what the others are compared with.
+
+    Args:
+        sizes: levels x steps : width : side : batch.
+        bf16: also each under autocast to bfloat16.
+    """
     torch.set_num_threads(threads)
-    builders = {name: CONTENDERS[name] for name in contenders}
-    if compile:
-        builders |= {"condflows, compiled": condflows_compiled, "condflows, one graph": condflows_compiled_whole}
-    if checkpoint:
-        builders["condflows, checkpoint"] = partial(condflows, checkpoint=True)
-        builders["condflows, grouped"] = partial(condflows, checkpoint=True, grouped=True)
     print(f"torch {torch.__version__}, {threads} threads, {rounds} rounds in turn")
     for size in sizes:
         torch._dynamo.reset()  # what it compiled for other sizes counts toward its limit
@@ -44,27 +45,30 @@ def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1",
         width, side, batch = int(width), int(side), int(batch)
         x = torch.rand(batch, 3, side, side)
         runs = {}
-        for name, build in builders.items():
+        for name, low in itertools.product(contenders, (False, True) if bf16 else (False,)):
             torch.manual_seed(0)
-            glow = build((steps,) * levels, width, batch, side)
+            glow = BUILDERS[name]((steps,) * levels, width, batch, side)
+            precision = partial(torch.autocast, "cpu", torch.bfloat16, enabled=low)
             optimizer = torch.optim.Adam(glow.module.parameters(), lr=1e-5, fused=True)
 
-            def forward(glow=glow, x=x):
-                with torch.no_grad():
+            def forward(glow=glow, x=x, precision=precision):
+                with torch.no_grad(), precision():
                     glow.loss(x)
 
-            def train(glow=glow, optimizer=optimizer, x=x):
+            def train(glow=glow, optimizer=optimizer, x=x, precision=precision):
                 optimizer.zero_grad()
-                glow.loss(x).backward()
+                with precision():
+                    loss = glow.loss(x)
+                loss.backward()
                 optimizer.step()
 
-            def inverse(glow=glow):
-                with torch.no_grad():
+            def inverse(glow=glow, precision=precision):
+                with torch.no_grad(), precision():
                     glow.inverse()
 
-            runs[name] = {"forward": forward, "train": train, "inverse": inverse}
+            runs[f"{name}, bf16" if low else name] = {"forward": forward, "train": train, "inverse": inverse}
         with FlopCounterMode(display=False) as counter:
-            runs["condflows"]["train"]()
+            runs[contenders[0]]["train"]()
         flops, rates = counter.get_total_flops(), []
         times = {(name, kind): [] for name in runs for kind in runs[name]}
         for round_ in range(rounds + 1):  # the first warms up
@@ -81,10 +85,10 @@ def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1",
         for name in runs:
             cells = []
             for kind in ("forward", "train", "inverse"):
-                mine, theirs = times["condflows", kind], times[name, kind]
+                mine, theirs = times[contenders[0], kind], times[name, kind]
                 paired = statistics.median(t / m for t, m in zip(theirs, mine, strict=True))
                 cells.append(f"{kind} {1e3 * min(theirs):8.1f} ms {min(theirs) / min(mine):5.2f}x ({paired:4.2f})")
-            print(f"  {name:22}", "  ".join(cells), flush=True)
+            print(f"  {name:27}", "  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
