@@ -246,10 +246,16 @@ def _beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
     return entry if side is None else Trace([entry]).concat(side)[0]
 
 
+def _saves(bijector: Any) -> bool:
+    """Whether it, or a part of it, is checkpointed."""
+    return getattr(bijector, "checkpoint", False) or any(map(_saves, getattr(bijector, "parts", None) or ()))
+
+
 def _together(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor | None) -> tuple[Tensor, ...]:
     """Source and target forward, part beside part: outputs and log-determinant of the one, then of the other.
 
     Checkpoints keep no trace: groups of steps make theirs again, and a step all of it but what its last part gave.
+    Without them, one flow after the other has the lower peak, for gradients take the place of activations sooner.
     """
     def run(y_a: Tensor, y_b: Tensor) -> tuple[Tensor, ...]:
         total_a, total_b = (x.new_zeros(len(x), dtype=at_least_float32(x.dtype)) for x in (x_a, x_b))
@@ -263,14 +269,13 @@ def _together(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor |
         trace = Trace([*Chain(source.parts[:-1]).forward_with_trace(x_a)[2], *last])
         return Chain(target.parts)(x_b, _beside(trace, side))
 
+    keeps = torch.is_grad_enabled()
     alike = (type(source) is type(target) in (Chain, Split) and kinds(source) == kinds(target)
              and source.checkpoint == target.checkpoint and not (source._compiled or target._compiled)
-             and not (target._forward_pre_hooks or target._forward_hooks))
-    saving = alike and source.checkpoint and torch.is_grad_enabled()
-    if alike and not saving:
-        return run(x_a, x_b)
-    if saving and any(isinstance(part, Chain) and part.checkpoint for part in source.parts):
-        return recompute(run, x_a, x_b, use_reentrant=False)
+             and not (target._forward_pre_hooks or target._forward_hooks) and (_saves(source) or not keeps))
+    saving = alike and source.checkpoint and keeps
+    if alike and (not saving or any(map(_saves, source.parts))):
+        return recompute(run, x_a, x_b, use_reentrant=False) if saving else run(x_a, x_b)
     y_a, logabsdet_a, entry = apply(source, x_a, None, inverse=False, record=True)
     if saving:
         return y_a, logabsdet_a, *recompute(read, x_a, x_b, *tuple(entry)[-1:], use_reentrant=False)

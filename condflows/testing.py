@@ -182,10 +182,9 @@ def _check_contract(bijector: Transform, inputs: Tensor, context: Context) -> No
     for name, values in (("outputs", outputs), ("logabsdet", logabsdet)):
         if not torch.isfinite(values).all():
             raise AssertionError(f"finite results: {name} has NaN or infinite values")
-    after = bijector.state_dict()
     if not (torch.equal(outputs, again) and torch.equal(logabsdet, logabsdet_again) and torch.equal(given, inputs)):
         raise AssertionError("no side effects: a second call on the same inputs differs")
-    if any(not torch.equal(before[name], after[name]) for name in before):
+    if any(not torch.equal(before[name], value) for name, value in bijector.state_dict().items()):
         raise AssertionError("no side effects: forward changed the state_dict")
 
 
@@ -195,7 +194,7 @@ def _check_batch_independence(bijector: Transform, inputs: Tensor, context: Cont
     for inverse, name in ((False, "forward"), (True, "inverse")):
         results = _run(bijector, inverse)(batch, context)
         for i in range(len(batch)):
-            alone = _run(bijector, inverse)(batch[i : i + 1], _sample(context, i))
+            alone = _run(bijector, inverse)(batch[i : i + 1], map_context(lambda t, i=i: t[i : i + 1], context))
             for got, want, what in zip(results, alone, ("outputs", "logabsdet"), strict=True):
                 _expect_close(got[i : i + 1], want, ROUND_TRIP,
                               f"batch independence: {what} of {name} in a batch and alone")
@@ -220,7 +219,7 @@ def _check_jacobian(bijector: Transform, inputs: Tensor, context: Context) -> No
             # One copy of the sample for each dimension, so that one backward pass gives every row of the Jacobian.
             d = batch[i].numel()
             copies = batch[i : i + 1].repeat_interleave(d, 0).requires_grad_()
-            contexts = map_context(lambda t, d=d: t.repeat_interleave(d, 0), _sample(context, i))
+            contexts = map_context(lambda t, i=i, d=d: t[i : i + 1].repeat_interleave(d, 0), context)
             values = _run(bijector, inverse)(copies, contexts)[0]
             (jacobian,) = torch.autograd.grad(values.reshape(d, d).diagonal().sum(), copies)
             actual = torch.linalg.slogdet(jacobian.reshape(d, d)).logabsdet
@@ -255,8 +254,7 @@ def _check_gradients(bijector: Transform, inputs: Tensor, context: Context, inve
         value = scalar()
         grads = torch.autograd.grad(value, tensors, allow_unused=True) if value.requires_grad else [None] * len(tensors)
         if name == "parameters" and None in grads:
-            missing = list(parameters)[grads.index(None)]
-            raise AssertionError(f"gradients: parameter {missing} receives none from {where}")
+            raise AssertionError(f"gradients: parameter {[*parameters][grads.index(None)]} receives none from {where}")
         errors = []
         for step in (1e-6, 1e-7, 1e-6, 1e-7, 1e-8):  # a step may cross the kink of a ReLU, but not each of them
             directions = [random_like(tensor) for tensor in tensors]
@@ -291,10 +289,6 @@ def _check_state_dict(bijector: Transform, inputs: Tensor, context: Context) -> 
     restored.load_state_dict(bijector.state_dict())
     if not all(map(torch.equal, restored(inputs, context), bijector(inputs, context))):
         raise AssertionError("state_dict: a bijector loaded from it gives other outputs")
-
-
-def _sample(context: Context, i: int) -> Context:
-    return map_context(lambda tensor: tensor[i : i + 1], context)
 
 
 def batches(channels: int, sizes: Sequence[int] = (), min_batch: int = 1, max_batch: int = 3,
