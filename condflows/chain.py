@@ -33,7 +33,7 @@ class Chain(Composition):
     Args:
         bijectors: in the order of ``forward``.
         checkpoint: keep only the chain's inputs and recompute its activations in the backward pass
-            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to half more time. Set it on
+            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to two thirds more time. Set it on
             the steps of a flow rather than on the whole.
 
     Raises:
