@@ -33,8 +33,8 @@ class Chain(Composition):
     Args:
         bijectors: in the order of ``forward``.
         checkpoint: keep only the chain's inputs and recompute its activations in the backward pass
-            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to two thirds more time. Set it on
-            the steps of a flow rather than on the whole.
+            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to two thirds more time. Set
+            it on the steps of a flow rather than on the whole.
 
     Raises:
         ValueError: a trace of another structure.
