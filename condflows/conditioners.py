@@ -170,8 +170,9 @@ class CouplingConditioner(nn.Module):
         self.context_channels = context_channels
         if context_channels:
             self.encoder = _ConvNet(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
-        first, moved = num_channels - num_channels // 2 + num_channels * bool(context_channels), num_channels // 2
-        self.net = _start_at_zero(_ConvNet(spatial_dims, first, width, width, 2 * moved, checkpoint=checkpoint))
+        inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
+        outputs = 2 * (num_channels // 2)
+        self.net = _start_at_zero(_ConvNet(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
 
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = soft_bound(inputs, BOUND)
