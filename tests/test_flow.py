@@ -400,7 +400,7 @@ def test_both_densities_together_are_those_of_each(build, side):
     each = pair.source.log_prob(inputs[0]), pair.log_prob(inputs[1], inputs[0] if side is None else (inputs[0], side))
     torch.testing.assert_close(together, each, rtol=1e-12, atol=1e-12)
     leaves = [*inputs, *pair.parameters()]
-    gradients = [torch.autograd.grad(sum(each).sum(), leaves) for each in (together, each)]
+    gradients = [torch.autograd.grad(sum(densities).sum(), leaves) for densities in (together, each)]
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
     with torch.no_grad():
         torch.testing.assert_close(pair.log_probs(*inputs, side), each, rtol=1e-12, atol=1e-12)
@@ -424,6 +424,19 @@ def test_checkpoints_of_a_pair_keep_inputs_and_no_trace(group, most):
         return sum(event.nbytes() for event in events if event.name() == "[memory]") / x.nbytes
 
     assert kept(16) - kept(8) < most * 8
+
+
+@pytest.mark.parametrize(("checkpoint", "gradients", "beside"), [
+    (True, True, True), (False, False, True), (False, True, False)])
+def test_source_and_target_take_turns_where_it_saves_memory(checkpoint, gradients, beside):
+    pair = PairedFlow(*(Chain([vector_step(context, checkpoint) for _ in range(2)]) for context in (0, 4)))
+    order = []
+    for name, flow in (("a", pair.source), ("b", pair.target)):
+        for step in flow.transform.parts:
+            step.parts[2].register_forward_hook(lambda *_, name=name: order.append(name))
+    with torch.set_grad_enabled(gradients):
+        pair.log_probs(torch.randn(3, 4), torch.randn(3, 4))
+    assert order == (["a", "b"] * 2 if beside else ["a", "a", "b", "b"])
 
 
 def test_hooks_on_the_steps_of_a_target_are_called(pair, images):

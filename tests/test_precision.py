@@ -116,9 +116,13 @@ def test_training(name):
     for key, gradient in got.items():
         assert gradient.dtype == torch.float32
         assert torch.isfinite(gradient).all()
-        # A pair that recomputes adds up a gradient in another order; a cast that was left out would differ by 1e-3.
-        largest = float(gradient.abs().max())
-        torch.testing.assert_close(gradient, recomputed[key], rtol=1e-5, atol=1e-5 * largest, msg=key)
+        if name == "full_glow" and key.startswith("source."):
+            # Where what a source's step gave is computed again, its gradient is summed in another order; a cast that
+            # was left out would differ by 1e-3.
+            largest = float(gradient.abs().max())
+            torch.testing.assert_close(gradient, recomputed[key], rtol=1e-5, atol=1e-5 * largest, msg=key)
+        else:
+            assert torch.equal(gradient, recomputed[key]), key
     flat = [torch.cat([gradient.flatten() for gradient in all.values()]) for all in (want, got)]
     assert torch.cosine_similarity(*flat, dim=0) > 0.99
     before = loss(saving, x_a, x_b)
