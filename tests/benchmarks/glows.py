@@ -74,6 +74,15 @@ def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, chec
                            inverse=lambda: pair.transform_from_noise(noise, condition))
 
 
+def full_glow_step(pair: Any, optimizer: torch.optim.Optimizer, x_a: Tensor, x_b: Tensor, bf16: bool) -> None:
+    """A training step on the paper's objective, with ``bf16`` under autocast."""
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        log_p_a, log_p_b = pair(x_a, x_b)
+    (-(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()).backward()
+    optimizer.step()
+
+
 def condflows_compiled(steps: Sequence[int], width: int, batch: int, side: int) -> Any:
     import condflows as cf
 

@@ -10,7 +10,7 @@ import time
 
 import torch
 import tyro
-from glows import full_glow
+from glows import full_glow, full_glow_step
 
 
 def main(size: tuple[int, int] = (512, 1024), steps: tuple[int, ...] = (8, 8, 8, 8), width: int = 512, updates: int = 2,
@@ -27,11 +27,7 @@ def main(size: tuple[int, int] = (512, 1024), steps: tuple[int, ...] = (8, 8, 8,
     print(f"{size[0]}x{size[1]}, {sum(p.numel() for p in pair.parameters()) / 1e6:.1f} million parameters: {peak()}")
     for update in range(updates):
         start = time.process_time()
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            log_p_a, log_p_b = pair(x_a, x_b)
-        (-(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()).backward()
-        optimizer.step()
+        full_glow_step(pair, optimizer, x_a, x_b, bf16)
         print(f"  step {update + 1}: {time.process_time() - start:.0f} s of processor time, {peak()}", flush=True)
     with torch.no_grad():
         start = time.process_time()

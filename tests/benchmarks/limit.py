@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 import torch
 import tyro
-from glows import full_glow
+from glows import full_glow, full_glow_step
 from speed import matmul_rate
 from torch import nn
 from torch.profiler import record_function
@@ -31,12 +32,7 @@ def main(steps: tuple[int, ...] = (16, 16, 16, 16), width: int = 512, side: int 
     x_a, x_b = torch.rand(2, batch, 3, side, side)
     optimizer = torch.optim.Adam(pair.parameters(), lr=1e-5, fused=True)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            log_p_a, log_p_b = pair(x_a, x_b)
-        (-(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()).backward()
-        optimizer.step()
+    step = partial(full_glow_step, pair, optimizer, x_a, x_b, bf16)
 
     with FlopCounterMode(display=False) as counter:
         step()
