@@ -4,13 +4,17 @@ from condflows import affine, conditioners, testing
 from condflows.actnorm import ActNorm
 from condflows.affine import sigmoid_affine, soft_affine
 from condflows.bijector import Bijector
-from condflows.chain import Chain, Inverse, compile_steps
-from condflows.coupling import AffineCoupling
-from condflows.flow import Flow, PairedFlow
-from condflows.glow import Split, Squeeze, glow_step, multiscale
+from condflows.chain import Chain, Inverse
+from condflows.compile import compile_steps
+from condflows.couplings import AffineCoupling
+from condflows.flow import Flow
+from condflows.glow import glow_step, multiscale
 from condflows.images import bits_per_dim, dequantize
 from condflows.initialize import initialize
 from condflows.luconv import LUConv1x1
+from condflows.pairs import PairedFlow
+from condflows.split import Split
+from condflows.squeeze import Squeeze
 from condflows.trace import Trace
 
 __version__ = "0.1.0"

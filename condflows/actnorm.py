@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import AffineMap, soft_affine
-from condflows.bijector import Bijector, check_count, check_inputs, predict, sum_log_scale
+from condflows.bijector import Bijector, parameters_from, sum_log_scale
+from condflows.checks import check_count, check_inputs
+from condflows.rows import align_rows, repeat_rows, shares_context
 from condflows.trace import Context
 
 __all__ = ["ActNorm"]
@@ -20,9 +22,10 @@ class ActNorm(Bijector):
     standard deviation of the input, 1 before. Without a conditioner :math:`\alpha = \beta = 0`. With one, they are its
     offsets: ``conditioner(context)`` is ``(batch, 2*C)``, or ``(batch, 2*C, *spatial)`` for a map of its own at every
     position; the raw :math:`\alpha` come first, then the raw :math:`\beta`, and ``affine`` bounds both.
+    Inverse: :math:`x = e^{-a - \alpha} (y - b - e^a u \beta)`.
 
-    Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant: the sum of :math:`a + \alpha` over
-    channels and positions. Paper: Glow (arXiv 1807.03039) section 3.1; Full-Glow (arXiv 2012.05846) equation (5).
+    Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant, in nats: the sum of :math:`a + \alpha`
+    over channels and positions. Paper: Glow (arXiv 1807.03039) section 3.1; Full-Glow (arXiv 2012.05846) equation (5).
 
     Args:
         num_channels: C, the number of channels.
@@ -36,6 +39,12 @@ class ActNorm(Bijector):
     >>> outputs, logabsdet = ActNorm(3)(torch.randn(2, 3, 8, 8))
     >>> outputs.shape, logabsdet.shape
     (torch.Size([2, 3, 8, 8]), torch.Size([2]))
+
+    With a conditioner, here of an image with one channel:
+
+    >>> actnorm = ActNorm(3, conditioners.GlobalConditioner(1, 2 * 3))
+    >>> actnorm(torch.randn(2, 3, 8, 8), context=torch.rand(2, 1, 16, 16))[0].shape
+    torch.Size([2, 3, 8, 8])
     """
 
     unit: Tensor
@@ -50,15 +59,20 @@ class ActNorm(Bijector):
         self.shift = nn.Parameter(torch.zeros(num_channels))
         self.register_buffer("unit", torch.ones(num_channels))
 
+    @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._log_scale_and_shift(inputs, context)
-        return inputs * log_scale.exp() + shift, sum_log_scale(log_scale, inputs)
+        values, scale, offset = align_rows(inputs, log_scale.exp(), shift)
+        return (values * scale + offset).reshape(inputs.shape), sum_log_scale(log_scale, inputs)
 
+    @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._log_scale_and_shift(inputs, context)
-        return (inputs - shift) * (-log_scale).exp(), -sum_log_scale(log_scale, inputs)
+        values, scale, offset = align_rows(inputs, (-log_scale).exp(), shift)
+        return ((values - offset) * scale).reshape(inputs.shape), -sum_log_scale(log_scale, inputs)
 
     def _log_scale_and_shift(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Of one row for all inputs, or of one for each row of the context."""
         check_inputs(inputs, "ActNorm", self.num_channels)
         log_scale, shift = _per_channel(self.log_scale, inputs), _per_channel(self.shift, inputs)
         if self.conditioner is None:
@@ -67,12 +81,12 @@ class ActNorm(Bijector):
         return log_scale + alpha, shift + log_scale.exp() * _per_channel(self.unit, inputs) * beta
 
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        raw = predict(conditioner, "ActNorm", inputs, context).to(inputs.dtype)
-        vector = (len(inputs), 2 * self.num_channels)
+        raw, rows = parameters_from(conditioner, "ActNorm", inputs, context)
+        vector = (rows, 2 * self.num_channels)
         if raw.shape not in (vector, vector + inputs.shape[2:]):
             raise ValueError(f"ActNorm expects its conditioner to return {vector} or {vector + tuple(inputs.shape[2:])}"
                              f", got {tuple(raw.shape)}; give it num_outputs={vector[1]}")
-        raw = raw.view(*raw.shape, *(1,) * (inputs.ndim - raw.ndim))
+        raw = raw.to(inputs.dtype).view(*raw.shape, *(1,) * (inputs.ndim - raw.ndim))
         return self.affine(*raw.chunk(2, dim=1))
 
     @torch.no_grad()
@@ -86,6 +100,7 @@ class ActNorm(Bijector):
         self.unit.copy_(_deviation(values, inputs.dtype))
         if self.conditioner is not None:
             alpha, beta = self._offsets(self.conditioner, inputs, context)
+            alpha, beta = (repeat_rows(offsets, values.shape[0]) for offsets in (alpha, beta))
             values = values * alpha.to(torch.float64).exp() + _per_channel(self.unit, inputs) * beta
         self.log_scale.copy_(-_deviation(values, inputs.dtype).log())
         # With the rounded scale, so that the mean is cancelled in the parameter's own precision.

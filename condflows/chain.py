@@ -1,34 +1,38 @@
-"""Composition, the swap of directions, and compilation."""
+"""Composition in a row, and the swap of directions."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Sequence
-from itertools import count
-from types import FunctionType
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from condflows.bijector import Composition, Recorded, apply
-from condflows.trace import Condition, Context
+from condflows.bijector import zero_logabsdet
+from condflows.checks import check_inputs
+from condflows.composition import Composition, recording, recording_inverse
+from condflows.rows import context_for, shares_context
+from condflows.trace import Context, Trace, route
 
-__all__ = ["Chain", "Inverse", "compile_steps"]
-
-Model = TypeVar("Model", bound=nn.Module)
-_regions = count()
+__all__ = ["Chain", "Inverse"]
 
 
 class Chain(Composition):
-    """The bijectors one after the other; any nflows transform may be among them.
+    r"""The bijectors one after the other; any nflows transform may be among them.
+
+    With the bijectors :math:`f_1, \ldots, f_n`, :math:`h_0 = x` and :math:`c_i` the context of the i-th,
+
+    .. math:: h_i = f_i(h_{i-1}, c_i), \quad y = h_n
 
     A :class:`condflows.Trace` as context is dealt out, the n-th bijector receiving the n-th entry in either
-    direction; any other context goes to all of them unchanged.
+    direction; any other context goes to all of them unchanged. The trace of the chain holds :math:`h_1, \ldots, h_n`.
 
-    Shapes: as the bijectors make them. Log-determinant: the sum of theirs.
+    Shapes: as the bijectors make them. Log-determinant, in nats: the sum of theirs,
+    :math:`\sum_i \log \left| \det \partial h_i / \partial h_{i-1} \right|`.
+    Paper: RealNVP (arXiv 1605.08803) section 3.4.
 
     Args:
         bijectors: in the order of ``forward``.
@@ -38,8 +42,8 @@ class Chain(Composition):
 
     Raises:
         ValueError: a trace of another structure.
+        TypeError: a part without an ``inverse``.
 
-    >>> from condflows import ActNorm, LUConv1x1
     >>> chain = Chain([ActNorm(3), LUConv1x1(3)])
     >>> outputs, logabsdet, trace = chain.forward_with_trace(torch.randn(2, 3))
     >>> len(trace), torch.equal(trace[1], outputs)
@@ -56,42 +60,51 @@ class Chain(Composition):
         """The bijectors, in the order of ``forward``."""
         return tuple(self.bijectors)  # type: ignore[arg-type]
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile both directions, with and without a trace, by :func:`torch.compile` with these arguments.
+    @shares_context
+    def forward(self, inputs: Tensor, context: Context = None, record: list[Any] | None = None,
+                recomputed: bool = False) -> tuple[Tensor, Tensor]:
+        check_inputs(inputs, "Chain")
+        if self.checkpoint and torch.is_grad_enabled() and not recomputed:
+            return recompute_chain(partial(Chain.forward, self, recomputed=True), inputs, context, record)
+        entries: Any = None if record is None else []
+        outputs, total = inputs, zero_logabsdet(inputs)
+        for bijector, own in zip(self.parts, route(context, self), strict=True):
+            own = context_for(bijector.forward, own, outputs.shape[0])
+            outputs, logabsdet = recording(bijector, entries)(outputs, own)
+            total = total + logabsdet
+        if record is not None:
+            record.append(Trace(entries))
+        return outputs, total
 
-        Copies are not compiled, nor is the chain while a bijector has hooks, as in :func:`condflows.initialize`.
-        """
-        from torch._dynamo.exc import Unsupported
-
-        # Dynamo keeps its compilations, their limit and the sizes it has seen with the code object: this has its own.
-        code = Composition._run.__code__.replace(co_name=f"chain_{next(_regions)}")
-        compiled = torch.compile(FunctionType(code, Composition._run.__globals__), *args, **kwargs)
-
-        def run(chain: Chain, *arguments: Any) -> Recorded:
-            try:
-                return compiled(chain, *arguments)
-            except Unsupported:
-                Composition._run(chain, *arguments)  # where it refuses its inputs, its own error is plainer
-                raise
-
-        self._compiled = run
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
-
-    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
-        plain = not self._compiled or any(part._forward_pre_hooks or part._forward_hooks for part in self.bijectors)
-        cascade: Any = Composition._run if plain else self._compiled
-        context = context.expand() if cascade is self._compiled and isinstance(context, Condition) else context
-        if self.checkpoint and torch.is_grad_enabled():
-            return recompute(cascade, self, inputs, context, inverse, record, use_reentrant=False)
-        return cascade(self, inputs, context, inverse, record)
+    @shares_context
+    def inverse(self, inputs: Tensor, context: Context = None, record: list[Any] | None = None,
+                recomputed: bool = False) -> tuple[Tensor, Tensor]:
+        check_inputs(inputs, "Chain")
+        if self.checkpoint and torch.is_grad_enabled() and not recomputed:
+            return recompute_chain(partial(Chain.inverse, self, recomputed=True), inputs, context, record)
+        entries: Any = None if record is None else []
+        outputs, total = inputs, zero_logabsdet(inputs)
+        for bijector, own in zip(self.parts[::-1], route(context, self)[::-1], strict=True):
+            own = context_for(bijector.inverse, own, outputs.shape[0])
+            outputs, logabsdet = recording_inverse(bijector, entries)(outputs, own)
+            total = total + logabsdet
+        if record is not None:
+            record.append(Trace(entries[::-1]))
+        return outputs, total
 
 
 class Inverse(Composition):
-    """A bijector with its two directions swapped: ``Inverse(Squeeze())`` undoes ``Squeeze()``.
+    r"""A bijector with its two directions swapped: ``Inverse(Squeeze())`` undoes ``Squeeze()``.
 
-    Contexts and traces are those of the bijector itself.
+    :math:`y = f^{-1}(x, c)`. Contexts and traces are those of the bijector :math:`f` itself.
+
+    Shapes: those of :math:`f`, exchanged. Log-determinant, in nats: that of ``f.inverse``. Paper: none.
+
+    Args:
+        bijector: :math:`f`; ours or from nflows.
+
+    Raises:
+        TypeError: a module without an ``inverse``; and the errors of :math:`f`.
 
     >>> Inverse(Squeeze())(torch.zeros(1, 12, 2, 3))[0].shape
     torch.Size([1, 3, 4, 6])
@@ -106,41 +119,29 @@ class Inverse(Composition):
         """Those of the bijector."""
         return getattr(self.bijector, "parts", None)
 
-    def _run(self, inputs: Tensor, context: Context, inverse: bool, record: bool) -> Recorded:
-        return apply(self.bijector, inputs, context, not inverse, record)
+    @shares_context
+    def forward(self, inputs: Tensor, context: Context = None,
+                record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
+        run = recording_inverse(self.bijector, record)
+        return run(inputs, context_for(self.bijector.inverse, context, inputs.shape[0]))
+
+    @shares_context
+    def inverse(self, inputs: Tensor, context: Context = None,
+                record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
+        run = recording(self.bijector, record)
+        return run(inputs, context_for(self.bijector.forward, context, inputs.shape[0]))
 
 
-def compile_steps(flow: Model, **options: Any) -> Model:
-    """Compile the steps of a flow in place and return it; the rest, squeezes, splits and priors, runs as before.
+def recompute_chain(run: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor, context: Context,
+               record: list[Any] | None) -> tuple[Tensor, Tensor]:
+    """Run a direction of a chain in a checkpoint; what it records is that of the first run."""
+    if record is None:
+        return recompute(run, inputs, context, use_reentrant=False)
 
-    A step is a :class:`Chain` that contains no other, as :func:`condflows.glow_step` builds them. Steps of one kind, of
-    the same modules and sizes of parameters, share what is compiled, so its amount grows with the levels of a flow and
-    not with its depth. A kind is compiled when it is first called, and again for what needs other code: the other
-    direction, with or without gradients, under autocast, for other sizes or layouts of its inputs.
+    def run_recorded(inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Trace]:
+        own: list[Any] = []
+        return *run(inputs, context, own), own[0]
 
-    Args:
-        flow: a flow, a pair of flows or a bijector; wrapped, for example for distributed training, or to be wrapped.
-        options: those of :func:`torch.compile`. Unless given, ``fullgraph=True``: a step that is not one graph, for
-            example for a spline of nflows, is an error; and where torch knows it (2.13), ``recompile_limit=64``.
-
-    Raises:
-        ValueError: there are no steps in it.
-
-    >>> from condflows.conditioners import CouplingConditioner
-    >>> bijector = multiscale(1, (2, 2), lambda c: glow_step(c, CouplingConditioner(c, 8)))
-    >>> flow = compile_steps(Flow(bijector, (1, None, None)), backend="eager")
-    >>> flow.log_prob(torch.randn(2, 1, 8, 8)).shape
-    torch.Size([2])
-    """
-    steps = [m for m in flow.modules() if isinstance(m, Chain) and sum(isinstance(n, Chain) for n in m.modules()) == 1]
-    if not steps:
-        raise ValueError(f"compile_steps expects a flow with steps, got {type(flow).__name__} without any Chain; "
-                         "build its steps with glow_step, or use torch.compile")
-    limit = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch.compile).parameters else {}
-    first: dict[Any, Chain] = {}
-    for step in steps:
-        kind = repr(step), *((name, value.shape) for name, value in step.state_dict().items())
-        if kind not in first:
-            step.compile(**{"fullgraph": True, **limit, **options})
-        step._compiled = first.setdefault(kind, step)._compiled
-    return flow
+    outputs, logabsdet, trace = recompute(run_recorded, inputs, context, use_reentrant=False)
+    record.append(trace)
+    return outputs, logabsdet

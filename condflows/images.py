@@ -12,9 +12,13 @@ __all__ = ["bits_per_dim", "dequantize"]
 
 
 def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None = None) -> Tensor:
-    """Uniform dequantization: integers in ``[0, 2**bits)`` to floats in ``[0, 1)``, ``(x + u) / 2**bits``.
+    r"""Dequantize uniformly: integers in ``[0, 2**bits)`` to floats in ``[0, 1)``.
 
-    A density of the result, evaluated by :func:`bits_per_dim`, bounds the likelihood of the integers.
+    :math:`y = (x + u) / 2^b`, :math:`u` uniform in :math:`[0, 1)`. With :math:`D` values, the expected log-density of
+    :math:`y` less :math:`D b \log 2` is a lower bound of :math:`\log P(x)`; :func:`bits_per_dim` has it in bits.
+
+    Shapes: any, to the same, in torch's default dtype. Paper: arXiv 1511.01844, A note on the evaluation of generative
+    models.
 
     Args:
         images: integers of any shape.
@@ -49,12 +53,19 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
 
 
 def bits_per_dim(log_prob: Tensor, num_dims: int | Sequence[int], bits: int = 8) -> Tensor:
-    r"""Bits per dimension of the integers behind :func:`dequantize`: :math:`b - \log_2 p(x) / D`.
+    r"""Turn log-densities into bits per dimension of the integers behind :func:`dequantize`.
+
+    :math:`b - \log_2 p(x) / D`, nats to bits.
+
+    Shapes: any shape of log-densities, to the same. Paper: Glow (arXiv 1807.03039) section 2.
 
     Args:
         log_prob: log-densities of the dequantized images, in nats.
         num_dims: D, or the shape of one image without its batch.
         bits: b, per value.
+
+    Raises:
+        ValueError: a number of dimensions below 1.
 
     >>> bits_per_dim(torch.zeros(2), (3, 64, 64))  # the uniform density
     tensor([8., 8.])

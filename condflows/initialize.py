@@ -11,7 +11,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from condflows.actnorm import ActNorm
-from condflows.bijector import check_inputs
+from condflows.checks import check_inputs
 from condflows.trace import Context, context_tensors
 
 __all__ = ["initialize"]
@@ -21,11 +21,15 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @torch.no_grad()
 def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
-    """Set every actnorm, conditional or not, so that its output on this batch has mean 0 and deviation 1 per channel.
+    r"""Set every actnorm, conditional or not, so that its output on this batch has mean 0 and deviation 1 per channel.
 
-    One forward pass, in which each :class:`condflows.ActNorm` is set from what reaches it before it is applied. Nothing
-    else changes. Channels that are constant in the batch are centred and keep their scale. Larger batches are better.
-    Paper: Full-Glow (arXiv 2012.05846) section 4.
+    One forward pass, in which each :class:`condflows.ActNorm` is set from what reaches it before it is applied: where
+    that has mean :math:`m` and standard deviation :math:`\sigma` in a channel, it gets :math:`u = \sigma`,
+    :math:`a = - \log \sigma'` and :math:`b = - m' / \sigma'`, with :math:`m'` and :math:`\sigma'` those of
+    :math:`e^\alpha x + u \beta`, which is :math:`x` without a conditioner. Nothing else changes. Channels that are
+    constant in the batch are centred and keep their scale. Larger batches are better.
+
+    Shapes: those of the flow. Paper: Full-Glow (arXiv 2012.05846) section 4.
 
     Args:
         flow: a flow (``log_prob`` is run) or a bijector (``forward`` is run).

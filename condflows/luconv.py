@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
-from condflows.bijector import Bijector, at_least_float32, check_count, check_inputs, precise, predict, sum_log_scale
-from condflows.trace import Context, once
+from condflows.bijector import Bijector, at_least_float32, parameters_from, precise, sum_log_scale
+from condflows.checks import check_count, check_inputs
+from condflows.rows import shares_context
+from condflows.trace import Context
 
 __all__ = ["LUConv1x1"]
 
@@ -24,11 +27,11 @@ class LUConv1x1(Bijector):
 
     :math:`N` and :math:`M` are strictly triangular; their raw entries are divided by C, so that an optimizer's first
     steps, which move all of them at once, move :math:`W` alike at any number of channels. Their Frobenius norms are
-    softly kept below 1/2, and :math:`|\delta| < 1/2`, whatever the conditioner returns. As
-    :math:`\|N^k\| \le \|N\|^k/\sqrt{k!}`, what the context puts between :math:`L_0` and :math:`U_0` has a condition
-    number below 19. The inverse is that of triangular solves, made once for a condition that is sampled from.
+    softly kept below 1/2, and :math:`|\delta| < 1/2`, whatever the conditioner returns, so that what the context puts
+    between :math:`L_0` and :math:`U_0` has a condition number below 19 (:doc:`/numerical_safety` has the proof).
+    Inverse: :math:`x = W^{-1} y`, :math:`W^{-1} = (U + \mathrm{diag}(s))^{-1} L^{-1} P^T`, by triangular solves.
 
-    Shapes: ``(batch, num_channels, *spatial)`` to the same; a plain linear layer on vectors. Log-determinant:
+    Shapes: ``(batch, num_channels, *spatial)`` to the same; a plain linear layer on vectors. Log-determinant, in nats:
     :math:`\sum \log |s|` times the number of positions. Computed in at least float32, also under autocast.
     Paper: Glow (arXiv 1807.03039) section 3.2; Full-Glow (arXiv 2012.05846) equation (6).
 
@@ -44,6 +47,13 @@ class LUConv1x1(Bijector):
     >>> outputs, logabsdet = convolution(torch.randn(2, 4, 8, 8))
     >>> bool(logabsdet.abs().max() < 1e-4)  # a rotation
     True
+
+    With a conditioner every sample has a matrix of its own:
+
+    >>> convolution = LUConv1x1(4, conditioners.MLPConditioner(5, 2 * 4 * 4 + 4))
+    >>> outputs, logabsdet = convolution(torch.randn(2, 4, 8, 8), context=torch.randn(2, 5))
+    >>> logabsdet.shape
+    torch.Size([2])
     """
 
     permutation: Tensor
@@ -65,27 +75,24 @@ class LUConv1x1(Bijector):
         self.upper = nn.Parameter(upper.triu(1).to(dtype))
         self.log_s = nn.Parameter(upper.diagonal().abs().log().to(dtype))
 
+    @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
         with precise(inputs):
             matrix = self.permutation.to(lower.dtype) @ (lower @ upper)
         return _multiply(matrix, inputs), sum_log_scale(log_s, inputs)
 
+    @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        matrix, log_s = once(self, self._inverse_matrix, inputs, context)
-        return _multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
-
-    def _inverse_matrix(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """The inverse of ``W``, and ``log |s|``."""
         lower, upper, log_s = self._factors(inputs, context)
         with precise(inputs):
             matrix = self.permutation.to(lower.dtype).T.expand_as(lower)
             matrix = torch.linalg.solve_triangular(lower, matrix, upper=False, unitriangular=True)
             matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)
-        return matrix.expand(len(log_s), -1, -1), log_s
+        return _multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
 
     def _factors(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """``L``, ``U + diag(s)`` and ``log |s|``, one for all samples or one for each."""
+        """``L``, ``U + diag(s)`` and ``log |s|``: one of each for all inputs, or one for each row of the context."""
         check_inputs(inputs, "LUConv1x1", self.num_channels)
         dtype = at_least_float32(inputs.dtype)
         identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
@@ -100,21 +107,30 @@ class LUConv1x1(Bijector):
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context,
                  dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         c = self.num_channels
-        raw = predict(conditioner, "LUConv1x1", inputs, context).to(dtype)
-        if raw.shape != (len(inputs), 2 * c * c + c):
-            raise ValueError(f"LUConv1x1 expects its conditioner to return {(len(inputs), 2 * c * c + c)}, "
-                             f"got {tuple(raw.shape)}; give it num_outputs={2 * c * c + c}")
-        n, m, delta = raw.split([c * c, c * c, c], dim=1)
+        raw, rows = parameters_from(conditioner, "LUConv1x1", inputs, context)
+        expected = (rows, 2 * c * c + c)
+        if raw.shape != expected:
+            raise ValueError(f"LUConv1x1 expects its conditioner to return {expected}, got {tuple(raw.shape)}; "
+                             f"give it num_outputs={2 * c * c + c}")
+        n, m, delta = raw.to(dtype).split([c * c, c * c, c], dim=1)
         n, m = n.reshape(-1, c, c).tril(-1), m.reshape(-1, c, c).triu(1)
         return _bounded(n / c), _bounded(m / c), soft_bound(delta, 0.5)
 
 
 def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
-    """The matrix, or one for each sample, at every position."""
-    columns = inputs.to(matrix.dtype).reshape(*inputs.shape[:2], inputs.shape[2:].numel())
+    """Multiply by the matrix at every position: one for all inputs, or one for every n inputs in a row."""
+    batch, channels = inputs.shape[:2]
+    columns = inputs.to(matrix.dtype).reshape(batch, channels, inputs.shape[2:].numel())
     with precise(inputs):
-        outputs = torch.bmm(matrix.expand(len(inputs), -1, -1), columns)
-    return outputs.view(inputs.shape).to(inputs.dtype)
+        if matrix.ndim == 2 and inputs.ndim == 2:
+            outputs = F.linear(columns.squeeze(2), matrix)
+        elif matrix.ndim == 2 or matrix.shape[0] == batch:
+            outputs = torch.bmm(matrix.expand(batch, -1, -1), columns)
+        else:  # the columns of the inputs that share a matrix beside each other
+            rows = matrix.shape[0]
+            grouped = columns.unflatten(0, (rows, batch // rows)).transpose(1, 2)
+            outputs = torch.bmm(matrix, grouped.flatten(2)).view_as(grouped).transpose(1, 2)
+    return outputs.reshape(inputs.shape).to(inputs.dtype)
 
 
 def _bounded(matrix: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -19,13 +20,26 @@ Context = Any
 class Trace(Sequence[Any]):
     """The outputs of a composition's operations, nested as the composition is.
 
-    An entry is the output ``(batch, channels, *spatial)`` of one operation, or the ``Trace`` of one inner
-    composition. A trace comes from ``forward_with_trace`` and is passed as the context of a composition of
-    the same structure, whose n-th part receives the n-th entry.
+    A trace comes from ``forward_with_trace`` and is passed as the context of a composition of the same structure, whose
+    n-th part receives the n-th entry, in either direction.
 
-    >>> trace = Trace([torch.zeros(1, 3), Trace([torch.ones(1, 2)])])
-    >>> trace[1][0].shape, len(trace)
-    (torch.Size([1, 2]), 2)
+    Shapes: an entry is the output ``(batch, channels, *spatial)`` of one operation, or the ``Trace`` of one inner
+    composition.
+
+    Paper: C-Flow (arXiv 1912.07009) and Full-Glow (arXiv 2012.05846) section 4, where every operation of one flow reads
+    its counterpart in the other.
+
+    Raises:
+        ValueError: side information that is no tensor with a batch and channels, that has another batch size, or whose
+            spatial dimensions are not those of the entries; and, in a composition, a trace of another structure.
+
+    >>> chain = Chain([ActNorm(2), LUConv1x1(2)])
+    >>> outputs, logabsdet, trace = chain.forward_with_trace(torch.randn(5, 2, 8, 8))
+    >>> trace
+    Trace([* x2])
+    >>> boundaries = torch.rand(5, 1, 32, 32)
+    >>> [entry.shape for entry in trace.concat(boundaries)]
+    [torch.Size([5, 3, 8, 8]), torch.Size([5, 3, 8, 8])]
     """
 
     def __init__(self, entries: Sequence[Tensor | Trace]):
@@ -57,42 +71,11 @@ class Trace(Sequence[Any]):
         if not isinstance(extra, Tensor) or extra.ndim < 2:
             raise ValueError("expected side information as a tensor (batch, channels, *spatial), got "
                              f"{getattr(extra, 'shape', extra)}; convert it, or add the missing dimensions")
-        sizes = {len(leaf) for leaf in self.leaves()} - {len(extra)}
-        if sizes:
-            raise ValueError(f"expected side information of batch size {sizes.pop()}, got {len(extra)}; "
-                             "pass one row for each input of the trace")
+        for leaf in self.leaves():
+            if leaf.shape[0] != extra.shape[0]:
+                raise ValueError(f"expected side information of batch size {leaf.shape[0]}, got {extra.shape[0]}; "
+                                 "pass one row for each input of the trace")
         return self.map(lambda entry: torch.cat([entry, resize(extra.to(entry.dtype), entry)], dim=1))
-
-
-class Condition:
-    """A context each of whose rows is for several inputs, and what was made of it; modules of users get it expanded."""
-
-    def __init__(self, context: Context, repeats: int, made: dict[Any, Any]):
-        self.context, self.repeats, self.made = context, repeats, made
-
-    def repeat(self, value: Any) -> Any:
-        """What has a row for each row of the context, with one for each input."""
-        rows = len((context_tensors(self.context) or [()])[0])
-        return map_context(lambda t: t.repeat_interleave(self.repeats, 0) if len(t) == rows else t, value)
-
-    def expand(self) -> Context:
-        return self.repeat(self.context)
-
-
-def readable(context: Context, module: nn.Module) -> Context:
-    """The context as the module can read it: a Condition only where the code that reads it is the library's own."""
-    own = type(module).__module__.startswith("condflows.")
-    return context.expand() if isinstance(context, Condition) and not own else context
-
-
-def once(module: nn.Module, make: Callable[[Tensor, Context], Any], inputs: Tensor, context: Context) -> Any:
-    """What ``make`` makes of a context for these inputs, made once for a ``Condition``."""
-    if not isinstance(context, Condition):
-        return make(inputs, context)
-    key = module, id(context.context), inputs.shape[2:]
-    if key not in context.made:
-        context.made[key] = make(inputs[::context.repeats], context.context)
-    return context.repeat(context.made[key])
 
 
 def resize(tensor: Tensor, like: Tensor) -> Tensor:
@@ -109,7 +92,7 @@ def resize(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Context:
-    """Apply ``function`` to every tensor of a context."""
+    """Apply ``function`` to every tensor of a context, whose tuples, lists and mappings keep their types."""
     if context is None:
         return None
     if isinstance(context, Tensor):
@@ -117,19 +100,44 @@ def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Conte
     if isinstance(context, Trace):
         return context.map(function)
     if isinstance(context, Mapping):
-        return {key: map_context(function, value) for key, value in context.items()}
+        return _mapping_like(context, {key: map_context(function, value) for key, value in context.items()})
     if isinstance(context, (tuple, list)):
         values = [map_context(function, value) for value in context]
         return type(context)(*values) if hasattr(context, "_fields") else type(context)(values)
-    raise TypeError(f"expected a context of tensors (a tensor, a Trace, a tuple, list or dict), got {type(context)}; "
-                    "convert arrays with torch.as_tensor")
+    raise _not_of_tensors(context)
+
+
+def _mapping_like(mapping: Mapping, values: dict) -> Mapping:
+    """The values in a mapping of the same type, by its constructor, or else in a copy of the mapping."""
+    if type(mapping) is dict:
+        return values
+    try:
+        made = type(mapping)(values)  # type: ignore[call-arg]
+        if made.keys() == values.keys() and all(made[key] is value for key, value in values.items()):
+            return made
+    except Exception:  # whatever a constructor of other arguments makes of these
+        pass
+    made: Any = copy.copy(mapping)
+    for key, value in values.items():
+        made[key] = value
+    return made
 
 
 def context_tensors(context: Context) -> list[Tensor]:
-    """Every tensor of a context, in order."""
-    tensors: list[Tensor] = []
-    map_context(lambda tensor: tensors.append(tensor) or tensor, context)
-    return tensors
+    """Return every tensor of a context, in order; a ``TypeError`` for anything else in it."""
+    if context is None:
+        return []
+    if isinstance(context, Tensor):
+        return [context]
+    if not isinstance(context, (Trace, Mapping, tuple, list)):
+        raise _not_of_tensors(context)
+    return [tensor for value in (context.values() if isinstance(context, Mapping) else context)
+            for tensor in context_tensors(value)]
+
+
+def _not_of_tensors(context: Any) -> TypeError:
+    return TypeError("expected a context of tensors (a tensor, a Trace, a tuple, list or dict), got "
+                     f"{type(context)}; convert arrays with torch.as_tensor")
 
 
 def _parts(transform: nn.Module | Trace | Tensor) -> Sequence[Any] | None:
@@ -156,8 +164,6 @@ def structure(composition: nn.Module | Trace | Tensor) -> str:
 def route(context: Context, composition: nn.Module) -> Sequence[Context]:
     """One context for each part of the composition: a trace is dealt out, anything else goes to all."""
     parts = _parts(composition) or ()
-    if isinstance(context, Condition):
-        return [Condition(entry, context.repeats, context.made) for entry in route(context.context, composition)]
     if not isinstance(context, Trace):
         return (context,) * len(parts)
     if kinds(context) != kinds(composition):

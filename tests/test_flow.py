@@ -225,8 +225,13 @@ class Solved(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@torch.no_grad()
-def test_conditioners_and_inverses_are_made_once_for_a_condition():
+@pytest.mark.parametrize("gradients", [False, True])
+def test_conditioners_and_inverses_are_made_once_for_a_condition(gradients):
+    with torch.set_grad_enabled(gradients):
+        check_what_is_made_once()
+
+
+def check_what_is_made_once():
     flow, context = Flow(conditional_glow(), (3, 8, 8)), torch.randn(2, 2, 8, 8)
     with Solved() as few:
         flow.sample(2, context)
@@ -239,8 +244,8 @@ def test_conditioners_and_inverses_are_made_once_for_a_condition():
     assert [n for n in many.convolved if n != 2] == [14] * 10
     with Solved() as parts:  # three samples of each condition at a time, then one
         flow.sample(7, context, batch_size=3)
-    assert parts.solved == few.solved
-    assert sorted(parts.convolved)[24:] == [2] * 10 + [6] * 20
+    assert parts.solved == 3 * few.solved
+    assert sorted(parts.convolved)[3 * 24:] == [2] * 10 + [6] * 20
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
@@ -265,27 +270,73 @@ def test_open_shapes_take_the_size_of_an_image_context(temperature):
     for shape in (None, (3, None, None), (3, 8, None)):
         flow = Flow(multiscale(3, (1, 1), step), shape)
         assert flow.sample(2, torch.randn(4, 2, 8, 12), temperature).shape == (4, 2, 3, 8, 12)
-    for transform in (multiscale(3, (0, 1), step, lambda c: AffineCoupling(c, ConvConditioner(c))),
-                      Chain([Inverse(Squeeze()), Squeeze(), ActNorm(3, GlobalConditioner(2, 6))])):
-        data = torch.randn(4, 2, 8, 12)
-        if isinstance(transform.bijectors[0], Inverse):
-            with pytest.raises(ValueError, match="channels that"):
-                Flow(transform).sample(1, data)  # 3 channels cannot be unsqueezed, but the number was understood
-        else:
-            assert Flow(transform).sample(2, data).shape == (4, 2, 3, 8, 12)
-    volume = torch.randn(4, 5, 2, 4, 6)
     flow = Flow(multiscale(3, (1,), lambda c: ActNorm(c), spatial_dims=3))
-    assert flow.sample(2, volume, temperature).shape == (4, 2, 3, 2, 4, 6)
-    flow = Flow(Chain([Inverse(Squeeze()), ActNorm(3), Squeeze()]))
-    assert flow.sample(2, volume, temperature).shape == (4, 2, 24, 2, 4, 6)
+    assert flow.sample(2, torch.randn(4, 5, 2, 4, 6), temperature).shape == (4, 2, 3, 2, 4, 6)
+    assert Flow(ActNorm(3), (3, None)).sample(2, torch.randn(4, 5, 7), temperature).shape == (4, 2, 3, 7)
 
 
-def test_the_size_is_that_of_the_first_image_or_of_the_last_entry_of_a_trace():
-    flow, small, large = Flow(Chain([ActNorm(3), ActNorm(3)]), (3, None, None)), (4, 5, 2, 2), (4, 5, 8, 12)
-    for context in ((torch.randn(4, 1), torch.randn(large), torch.randn(small), torch.randn(4, 1)),
-                    Trace([torch.randn(small), torch.randn(large)])):
-        assert flow.sample(2, context).shape == (4, 2, 3, 8, 12)
-    assert Flow(ActNorm(3), (3, None)).sample(2, torch.randn(4, 5, 7)).shape == (4, 2, 3, 7)
+@pytest.mark.parametrize("spatial_dims", [0, 1, 2, 3])
+def test_a_multiscale_flow_knows_the_shape_of_its_data(spatial_dims):
+    bijector = multiscale(6, (1, 1), ActNorm, spatial_dims=spatial_dims)
+    for flow in (Flow(bijector), copy.deepcopy(Flow(bijector)), PairedFlow(bijector, bijector).target):
+        assert flow.shape == (6, *(None,) * spatial_dims)
+        size = (8, 4, 12)[:spatial_dims]
+        assert flow.sample(2, size=size).shape == (2, 6, *size)
+    with pytest.raises(ValueError, match=r"Flow expects inputs of shape \(batch, 6"):
+        flow.log_prob(torch.randn(2, 5, *size))
+    assert Flow(bijector, (6, *size)).shape == (6, *size)
+    assert Flow(Chain([bijector])).shape is None
+
+
+@pytest.mark.parametrize(("shape", "size", "want"), [
+    ((3, None, None), (8, 12), (3, 8, 12)),
+    ((3, None, None), torch.Size([4, 4]), (3, 4, 4)),
+    ((3, 8, None), (8, 4), (3, 8, 4)),
+    ((3, 8, 8), (8, 8), (3, 8, 8)),
+    ((3, None), [7], (3, 7)),
+    ((3,), (), (3,)),
+])
+def test_samples_of_a_given_size(shape, size, want):
+    flow = Flow(ActNorm(3), shape)
+    assert flow.sample(2, size=size).shape == (2, *want)
+    assert flow.sample_and_log_prob(2, torch.randn(4, 5, 2, 2), size=size)[0].shape == (4, 2, *want)
+    pair = PairedFlow(ActNorm(3), flow)
+    x_a = torch.randn(4, 3, *(2,) * len(size))
+    assert pair.sample(2, x_a, size=size).shape == pair.sample_and_log_prob(2, x_a, size=size)[0].shape == (4, 2, *want)
+
+
+@pytest.mark.parametrize("size", [(8,), (8, 12, 1), 8, (0, 4), (8.5, 4), (8, None), (9, 12), (4, True)], ids=str)
+def test_sizes_that_do_not_fit_the_shape(size):
+    with pytest.raises(ValueError, match="whole number for each spatial dimension"):
+        Flow(ActNorm(3), (3, None if size[:1] != (9,) else 8, None) if isinstance(size, tuple) else (3, None, None)
+             ).sample(1, size=size)
+
+
+def test_a_size_is_never_guessed():
+    """Not the number of dimensions of a vector, not one of several sizes of images."""
+    vectors = Flow(Chain([LUConv1x1(10, GlobalConditioner(1, 210))]))
+    with pytest.raises(ValueError, match=r"shape=\(C,\) for vectors"):
+        vectors.sample(3, torch.randn(4, 1, 28, 28))
+    images = Flow(Chain([ActNorm(3), ActNorm(3)]), (3, None, None))
+    small, large, sequence = torch.randn(4, 5, 2, 2), torch.randn(4, 5, 8, 12), torch.randn(4, 5, 9)
+    for several in ((large, small), {"fine": large, "coarse": [small, torch.randn(4, 1)]}):
+        with pytest.raises(ValueError, match=r"\(8, 12\), \(2, 2\) as context; pass size="):
+            images.sample(2, several)
+        assert images.sample(2, several, size=(6, 4)).shape == (4, 2, 3, 6, 4)
+    for one in ((torch.randn(4, 1), large, torch.randn(4, 7, 8, 12)), (sequence, large), Trace([small, large])):
+        assert images.sample(2, one).shape == (4, 2, 3, 8, 12)
+
+
+def test_a_pair_whose_source_is_smaller_than_its_target():
+    def step(c):
+        return Chain([AffineCoupling(c, CouplingConditioner(c, 8, c))])
+
+    pair = perturb(PairedFlow(multiscale(3, (1,), lambda c: Chain([ActNorm(c)])), multiscale(3, (1,), step)))
+    x_a, x_b = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
+    assert pair.log_probs(x_a, x_b)[1].shape == (2,)
+    samples, log_prob = pair.sample_and_log_prob(4, x_a, size=(32, 32))
+    assert samples.shape == (2, 4, 3, 32, 32)
+    torch.testing.assert_close(log_prob[:, 1], pair.log_prob(samples[:, 1], x_a), rtol=1e-4, atol=1e-2)
 
 
 def test_structured_contexts():
@@ -580,6 +631,8 @@ ERRORS = {
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).sample(1, (torch.randn(3, 2),)), TypeError, "x_a, side information"),
     "channels of an open split": (
         lambda: Flow(Split(ActNorm(2))).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "cannot tell the number"),
+    "channels of an open shape": (
+        lambda: Flow(ActNorm(2), (None, 4)).sample(1, size=(4,)), ValueError, r"open shape \(None, 4\)"),
     "no channels": (lambda: Flow(Squeeze()).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "shape=..."),
     "pair without context": (
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).log_prob(torch.randn(3, 2)), ValueError, "source image as context"),

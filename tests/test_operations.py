@@ -429,11 +429,16 @@ ERRORS = {
         lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.randn(3, 3)), ValueError,
         r"ActNorm expects a context of batch size 2.*\(3, 3\)"),
     "batch of luconv's context": (
-        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X, torch.randn(1, 3)), ValueError,
-        r"LUConv1x1 expects a context of batch size 2.*\(1, 3\)"),
+        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X, torch.randn(4, 3)), ValueError,
+        r"LUConv1x1 expects a context of batch size 2.*\(4, 3\)"),
     "batch of coupling's context": (
-        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(1, 3)), ValueError,
+        lambda: AffineCoupling(4, CouplingConditioner(4, 8, 3))(X, torch.randn(3, 3)), ValueError,
         "AffineCoupling expects a context of batch size 2"),
+    "no context at all": (
+        lambda: LUConv1x1(4, MLPConditioner(3, 36))(X, torch.randn(0, 3)), ValueError, r"batch size 2.*\(0, 3\)"),
+    "contexts of two batch sizes": (
+        lambda: AffineCoupling(4, ConvConditioner(4))(X, (torch.randn(1, 3), torch.randn(2, 3))), ValueError,
+        r"batch size 2 like its inputs, got shape \(2, 3\)"),
     "scalar context": (lambda: ActNorm(4, MLPConditioner(3, 8))(X, torch.tensor(1.0)), ValueError, "batch size 2"),
     "actnorm without context": (
         lambda: ActNorm(4, MLPConditioner(3, 8))(X), ValueError, "^ActNorm.* expects a context, got None"),

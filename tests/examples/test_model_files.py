@@ -429,7 +429,7 @@ class MyPairedFlow(PairedFlow, PyTorchModelHubMixin):
                 glow_step(channels, conditioners.CouplingConditioner(channels, 4, context), net(2 * channels),
                           net(2 * channels**2 + channels)) for _ in range(depth)])
 
-        super().__init__(glow(0), glow(channels))
+        super().__init__(glow(0), Flow(glow(channels), (channels, None, None)))
 
 
 @pytest.mark.parametrize(("make", "context"), [

@@ -71,7 +71,7 @@ def test_compiled_and_bf16_runs_are_the_plain_one_but_for_rounding(tmp_path, mon
 
     def compile_steps(flow, **options):
         calls.append(flow)
-        return condflows.chain.compile_steps(flow, backend="aot_eager")
+        return condflows.compile.compile_steps(flow, backend="aot_eager")
 
     monkeypatch.setattr(condflows, "compile_steps", compile_steps)
     curves = {}

@@ -1,37 +1,31 @@
-"""The laws of a bijector, as checks that anyone can run on their own, and a report of where a flow inverts badly."""
+"""The laws of a bijector, as checks that anyone can run on their own."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.actnorm import ActNorm
-from condflows.coupling import AffineCoupling
-from condflows.flow import PairedFlow
-from condflows.luconv import LUConv1x1
 from condflows.trace import Context, context_tensors, map_context
 
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
-__all__ = ["InvertibilityReport", "Place", "batches", "check_bijector", "invertibility_report", "perturb"]
+__all__ = ["check_bijector", "perturb"]
 
 ROUND_TRIP = 1e-9
 LOGABSDET = 1e-8
 
 
 def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None) -> None:
-    """Check every law of a bijector on a float64 copy: as it is, and with its parameters perturbed.
+    r"""Check every law of a bijector on a float64 copy: as it is, and with its parameters perturbed.
 
     The laws: the shapes of the contract; finite results; no side effects; a batch gives what its samples give alone;
-    round trips in both directions (to 1e-9); ``logabsdet`` against the autograd Jacobian (to 1e-8), cancelled by that
-    of the inverse; gradients that reach inputs, context and every parameter and equal finite differences; and a
-    ``state_dict`` that restores the outputs bit by bit.
+    round trips in both directions, :math:`f^{-1}(f(x, c), c) = x` to 1e-9;
+    :math:`\mathrm{logabsdet} = \log |\det J|` to 1e-8, with :math:`J` the Jacobian that autograd computes, cancelled by
+    that of the inverse; gradients that reach inputs, context and every parameter and equal finite differences; and a
+    ``state_dict`` that restores the outputs bit by bit. Paper: none, these are definitions.
 
     Keep the inputs small, as the Jacobian of one sample is formed whole, and let samples and contexts differ, as laws
     about batches need that. The bijector itself is left as it is.
@@ -44,8 +38,7 @@ def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None)
     Raises:
         AssertionError: names the broken law and by how much.
 
-    >>> from condflows import LUConv1x1
-    >>> check_bijector(LUConv1x1(3), torch.randn(2, 3, 4))
+    >>> testing.check_bijector(LUConv1x1(3), torch.randn(2, 3, 4))
     """
     original = copy.deepcopy(bijector).double()
     inputs = inputs.detach().double()
@@ -63,98 +56,21 @@ def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None)
 
 
 def perturb(module: nn.Module, scale: float = 0.1, seed: int = 0) -> Any:
-    """A copy of the module with ``scale`` times standard normal noise added to every parameter that is learned."""
+    r"""Copy a module and add noise to every parameter that is learned.
+
+    :math:`\theta \mapsto \theta + \mathrm{scale} \cdot \epsilon`, :math:`\epsilon` standard normal. It raises nothing.
+
+    >>> actnorm = ActNorm(3)
+    >>> testing.perturb(actnorm, scale=0.1).shift.abs().max() > 0, actnorm.shift
+    (tensor(True), Parameter containing:
+    tensor([0., 0., 0.], requires_grad=True))
+    """
     module = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in (p for p in module.parameters() if p.requires_grad):
             parameter += scale * torch.randn(parameter.shape, generator=generator).to(parameter)
     return module
-
-
-class Place(NamedTuple):
-    """A bijector of a flow, and how it inverted a batch: its name as ``flow.get_submodule`` takes it, its class, the
-    largest absolute value that entered it, and the largest absolute error of ``inverse(forward(x))``.
-
-    The scales are the factors of an actnorm or coupling, or the singular values of a 1x1, with the condition number.
-    """
-
-    name: str
-    kind: str
-    largest: float
-    error: float
-    min_scale: float | None = None
-    max_scale: float | None = None
-    condition: float | None = None
-
-
-class InvertibilityReport(tuple[Place, ...]):
-    """The places of a flow in the order in which data enters them; ``print`` shows a table."""
-
-    def __str__(self) -> str:
-        rows, outer = [("", "", *(field.replace("_", " ") for field in Place._fields[2:]))], []
-        for name, kind, *figures in self:
-            outer = [other for other in outer if name.startswith(other)]
-            label = "  " * len(outer) + name.removeprefix(outer[-1] if outer else "")
-            rows.append((label, kind, *("" if figure is None else f"{figure:.2g}" for figure in figures)))
-            outer.append(f"{name}." if name else "")
-        first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
-        return "\n".join(f"{a:{first}}  {b:{second}}" + "".join(f"{cell:>11}" for cell in row) for a, b, *row in rows)
-
-
-@torch.no_grad()
-def invertibility_report(flow: nn.Module, inputs: Tensor, context: Context = None) -> InvertibilityReport:
-    """Where a flow loses invertibility: the round-trip error of every level, step and operation on what reaches it.
-
-    What the error of a composition has beyond those of its parts is theirs, amplified on the way back.
-
-    Args:
-        flow: a flow, a pair of flows (both are reported) or a bijector; an ``Inverse`` is one place with what it holds.
-        inputs: a batch of data, of a pair the target's.
-        context: what ``log_prob`` or ``forward`` takes with them.
-
-    >>> from condflows import Flow
-    >>> (place,) = invertibility_report(Flow(LUConv1x1(3)), torch.randn(5, 3))
-    >>> place.name, place.error < 1e-5, place.condition < 1.001  # a rotation
-    ('_transform', True, True)
-    """
-    flow = copy.deepcopy(flow)  # which is not compiled, and free to be hooked
-    runs = [(getattr(flow, "_transform", flow), inputs, context)]
-    if isinstance(flow, PairedFlow):
-        x_a = context[0] if isinstance(context, (tuple, list)) else context
-        runs = [(flow.source.transform, x_a, None), (flow.target.transform, inputs, flow._trace(context))]
-    names = {module: name for name, module in flow.named_modules() if isinstance(module, Transform)}
-    if not names:
-        raise TypeError(f"invertibility_report expects a flow or a bijector, got {type(flow).__name__}")
-    calls: list[list[Any]] = []
-
-    def leave(module: Transform, args: tuple, results: tuple) -> None:
-        next(call for call in reversed(calls) if call[0] is module).append(results[0])
-
-    for module in names:
-        module.register_forward_pre_hook(lambda *call: calls.append([*call]), with_kwargs=True)
-        module.register_forward_hook(leave)
-    for transform, *run in runs:
-        transform(*run)
-    # Of the calls until now: an Inverse may make more in its own inverse.
-    return InvertibilityReport(_place(names[module], module, outputs, *args, **kwargs)
-                               for module, args, kwargs, outputs in tuple(calls))
-
-
-def _place(name: str, bijector: Any, outputs: Tensor, inputs: Tensor, context: Context = None) -> Place:
-    scales, condition = None, None
-    if isinstance(bijector, ActNorm):
-        scales = bijector._log_scale_and_shift(inputs, context)[0].exp()
-    elif isinstance(bijector, AffineCoupling):
-        scales = bijector._split(inputs, context)[2].exp()
-    elif isinstance(bijector, LUConv1x1):
-        lower, upper, _ = bijector._factors(inputs, context)
-        scales = torch.linalg.svdvals((lower @ upper).double())  # the largest one first
-        condition = float((scales[..., 0] / scales[..., -1]).max())
-    restored = bijector.inverse(outputs, context)[0]
-    low, high = (None, None) if scales is None else map(float, scales.aminmax())
-    return Place(name, type(bijector).__name__, float(inputs.abs().max()), float((restored - inputs).abs().max()),
-                 low, high, condition)
 
 
 def _expect_close(got: Tensor, want: Tensor, tolerance: float, law: str) -> None:
@@ -289,23 +205,3 @@ def _check_state_dict(bijector: Transform, inputs: Tensor, context: Context) -> 
     restored.load_state_dict(bijector.state_dict())
     if not all(map(torch.equal, restored(inputs, context), bijector(inputs, context))):
         raise AssertionError("state_dict: a bijector loaded from it gives other outputs")
-
-
-def batches(channels: int, sizes: Sequence[int] = (), min_batch: int = 1, max_batch: int = 3,
-            multiples: int = 2) -> SearchStrategy[Tensor]:
-    """A hypothesis strategy of float64 batches ``(batch, channels, *spatial)``: normal, constant, sparse, integer, far.
-
-    Each spatial size is 1 to ``multiples`` times the one in ``sizes``. Needs hypothesis (``pip install hypothesis``).
-    """
-    from hypothesis import strategies as st
-
-    @st.composite
-    def draw_batch(draw: Any) -> Tensor:
-        batch = draw(st.integers(min_batch, max_batch))
-        spatial = [size * draw(st.integers(1, multiples)) for size in sizes]
-        generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
-        normal = torch.randn(batch, channels, *spatial, generator=generator, dtype=torch.float64)
-        constant = torch.full_like(normal, float(normal.flatten()[0]))
-        return draw(st.sampled_from([normal, constant, normal * (normal > 0.5), normal.round(), 10 * normal + 5]))
-
-    return draw_batch()

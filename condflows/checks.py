@@ -1,0 +1,70 @@
+"""What is refused at the edge: each message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condflows.trace import Context, context_tensors
+
+__all__ = ["check_batch", "check_count", "check_inputs", "check_invertible", "check_like", "check_rows"]
+
+
+def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:
+    """Refuse what is not a floating-point ``(batch, num_channels, *spatial)`` tensor."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"{name} expects a tensor, got {type(inputs).__name__}; convert it with torch.as_tensor")
+    if not inputs.is_floating_point():
+        raise TypeError(f"{name} expects floating-point inputs, got {inputs.dtype}; "
+                        "turn integer images into densities with condflows.dequantize first")
+    if not 2 <= inputs.ndim <= 5 or 0 in inputs.shape[1:]:
+        raise ValueError(f"{name} expects (batch, channels, *spatial), no size 0, with 0 to 3 spatial dimensions, "
+                         f"got shape {tuple(inputs.shape)}; add or merge dimensions")
+    if num_channels is not None and inputs.shape[1] != num_channels:
+        raise ValueError(f"{name} expects {num_channels} channels in dimension 1, got shape {tuple(inputs.shape)}; "
+                         f"build it with num_channels={inputs.shape[1]} or pass other inputs")
+
+
+def check_count(count: int, least: int, expected: str, advice: str = "pass a whole number") -> None:
+    """Refuse what is not a whole number of at least so many."""
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
+        raise ValueError(f"{expected}, got {count!r}; {advice}")
+
+
+def check_like(tensor: Tensor, module: nn.Module, name: str) -> None:
+    """Refuse a device or dtype other than that of the parameters; under autocast any floating-point dtype will do."""
+    own = next(module.parameters(), tensor)
+    autocast = tensor.is_floating_point() and torch.is_autocast_enabled(own.device.type)
+    if tensor.device != own.device or not (autocast or tensor.dtype == own.dtype):
+        raise TypeError(f"{name} expects {own.dtype} on {own.device} like its parameters, got {tensor.dtype} on "
+                        f"{tensor.device}; convert it with .to(...), integer images with condflows.dequantize")
+
+
+def check_batch(context: Context, inputs: Tensor, name: str) -> None:
+    """Refuse a context, traces included, that has not one row for each input."""
+    for tensor in context_tensors(context):
+        if tensor.ndim == 0 or tensor.shape[0] != inputs.shape[0]:
+            raise ValueError(f"{name} expects a context of batch size {inputs.shape[0]} like its inputs, "
+                             f"got shape {tuple(tensor.shape)}; pass one context for each input")
+
+
+def check_rows(context: Context, count: int, name: str) -> int:
+    """Refuse a context whose rows cannot serve so many inputs, as many each; return the number of rows."""
+    rows = None
+    for tensor in context_tensors(context):
+        own = tensor.shape[0] if tensor.ndim else 0
+        if (own != count and (own == 0 or count % own)) or rows not in (None, own):
+            raise ValueError(f"{name} expects a context of batch size {count} like its inputs, "
+                             f"got shape {tuple(tensor.shape)}; pass one context for each input")
+        rows = own
+    return count if rows is None else rows
+
+
+def check_invertible(transform: Any) -> None:
+    """Refuse what is no bijector, ours or from nflows."""
+    if not hasattr(transform, "inverse"):
+        raise TypeError(f"expected a bijector or an nflows transform, got {type(transform).__name__}, which has no "
+                        "inverse; derive yours from condflows.Bijector")

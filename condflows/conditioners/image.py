@@ -1,0 +1,125 @@
+"""Nets from images to images of the same size."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from condflows.affine import soft_bound
+from condflows.conditioners.convnet import ConvNet
+from condflows.conditioners.layers import BOUND, conv, require, start_at_zero
+from condflows.rows import concat_rows, shares_context
+from condflows.trace import Context, resize
+
+__all__ = ["ConvConditioner", "CouplingConditioner", "MapConditioner"]
+
+
+class CouplingConditioner(nn.Module):
+    r"""Convolutions for a coupling of ``num_channels`` channels in all: 3x3, 1x1, 3x3.
+
+    :math:`\mathrm{conv}([\beta(x_1), \mathrm{relu}(\mathrm{conv}(\mathrm{resize}(\beta(c))))])`, with :math:`\beta` the
+    soft bound of :mod:`condflows.conditioners`. With ``context_channels`` the context is resized to the input (averaged
+    down, repeated up), encoded by two 3x3 convolutions and concatenated to the first part; without, any context is
+    ignored.
+
+    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, 2 * (C // 2), *spatial)``; the context is an image of any
+    size, or a vector. Paper: Full-Glow (arXiv 2012.05846) equation (8).
+
+    Args:
+        num_channels: C of the coupling.
+        width: of the hidden layers.
+        context_channels: of the context, 0 for an unconditional coupling.
+        spatial_dims: 1 to 3.
+        context_width: of the encoder's hidden layer.
+        checkpoint: recompute the hidden layers of large images in the backward pass, piece by piece.
+
+    Raises:
+        ValueError: a context of another number of channels or spatial dimensions, ``spatial_dims`` other than 1 to 3.
+        TypeError: a context of another dtype or device than the parameters.
+
+    >>> net = conditioners.CouplingConditioner(5, width=8, context_channels=3)
+    >>> net(torch.randn(2, 3, 8, 8), torch.rand(2, 3, 16, 16)).shape
+    torch.Size([2, 4, 8, 8])
+    """
+
+    def __init__(self, num_channels: int, width: int = 512, context_channels: int = 0, spatial_dims: int = 2,
+                 context_width: int = 128, checkpoint: bool = False):
+        super().__init__()
+        self.context_channels = context_channels
+        if context_channels:
+            self.encoder = ConvNet(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
+        inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
+        outputs = 2 * (num_channels // 2)
+        self.net = start_at_zero(ConvNet(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
+
+    @shares_context
+    def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
+        inputs = soft_bound(inputs, BOUND)
+        if self.context_channels:
+            context = soft_bound(require(self, context, self.context_channels), BOUND)
+            code = self.encoder(resize(context, inputs)).relu()
+            inputs = concat_rows(inputs, code.to(inputs.dtype))
+        return self.net(inputs)
+
+
+class ConvConditioner(nn.Module):
+    r"""A single 3x3 convolution of the first part: the net of Glow's learned prior. Any context is ignored.
+
+    :math:`\mathrm{conv}(\beta(x_1))`, with :math:`\beta` the soft bound of :mod:`condflows.conditioners`.
+
+    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, 2 * (C // 2), *spatial)``.
+    Paper: Glow (arXiv 1807.03039) section 3.
+
+    Args:
+        num_channels: C of the coupling.
+        spatial_dims: 1 to 3.
+
+    Raises:
+        ValueError: ``spatial_dims`` other than 1 to 3.
+
+    >>> conditioners.ConvConditioner(num_channels=4)(torch.randn(2, 2, 8, 8)).shape
+    torch.Size([2, 4, 8, 8])
+    """
+
+    def __init__(self, num_channels: int, spatial_dims: int = 2):
+        super().__init__()
+        first, moved = num_channels - num_channels // 2, num_channels // 2
+        self.net = start_at_zero(nn.Sequential(conv(spatial_dims, first, 2 * moved, 3)))
+
+    @shares_context
+    def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
+        return self.net(soft_bound(inputs, BOUND))
+
+
+class MapConditioner(nn.Module):
+    r"""Convolutions of the context, 3x3, 1x1, 3x3: one vector for each position.
+
+    :math:`\mathrm{conv}(\beta(c))`, with :math:`\beta` the soft bound of :mod:`condflows.conditioners`. For an actnorm
+    with a map of its own at every position, as in Dual-Glow's prior.
+
+    Shapes: ``(batch, context_channels, *spatial)`` to ``(batch, num_outputs, *spatial)``.
+    Paper: Dual-Glow (arXiv 1908.08074).
+
+    Args:
+        context_channels: of the context, an image of the size of the inputs.
+        num_outputs: ``2*C`` for an actnorm of C channels.
+        width: of the hidden layers.
+        spatial_dims: 1 to 3.
+
+    Raises:
+        ValueError: a context of another number of channels or spatial dimensions, ``spatial_dims`` other than 1 to 3.
+        TypeError: a context of another dtype or device than the parameters.
+
+    >>> net = conditioners.MapConditioner(3, num_outputs=2 * 4, width=8)
+    >>> net(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 8, 8, 8])
+    """
+
+    def __init__(self, context_channels: int, num_outputs: int, width: int = 128, spatial_dims: int = 2):
+        super().__init__()
+        self.context_channels = context_channels
+        self.spatial_dims = spatial_dims
+        self.net = start_at_zero(ConvNet(spatial_dims, context_channels, width, width, num_outputs))
+
+    def forward(self, context: Tensor) -> Tensor:
+        context = require(self, context, self.context_channels, 2 + self.spatial_dims)
+        return self.net(soft_bound(context, BOUND))

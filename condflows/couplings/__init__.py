@@ -1,0 +1,5 @@
+"""Couplings: maps of one part of the channels whose parameters are predicted from the other."""
+
+from condflows.couplings.affine import AffineCoupling
+
+__all__ = ["AffineCoupling"]

@@ -1,0 +1,199 @@
+"""Two flows, of which one conditions the other, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
+
+from condflows.bijector import Bijector, zero_logabsdet
+from condflows.chain import Chain
+from condflows.checks import check_batch
+from condflows.composition import recording
+from condflows.flow import Flow
+from condflows.hooks import calls_only
+from condflows.rows import context_for
+from condflows.split import Split, halves, whole
+from condflows.trace import Context, Trace, kinds
+
+__all__ = ["PairedFlow"]
+
+
+class PairedFlow(nn.Module):
+    r"""Two flows: p(x_a), and p(x_b given x_a), whose every operation may read the source's operation beside it.
+
+    With :math:`f` the target's transform, :math:`T(x_a)` the trace of the source and :math:`z = f(x_b, T(x_a))`,
+
+    .. math:: \log p(x_b \mid x_a) = \log \mathcal{N}(z) + \log \left| \det \partial z / \partial x_b \right|
+
+    and ``transfer`` is :math:`f^{-1}(f(x_b, T(x_a)), T(x_a'))`. The source's trace is the context of the target, so
+    both are compositions of the same structure. The context of a pair is the source image x_a, or ``(x_a, side)`` to
+    append side information, for example a boundary map, to every entry of the trace. ``source`` and ``target`` are
+    :class:`Flow` and stay usable alone.
+
+    Shapes: ``x_a`` is ``(batch, channels_a, *spatial_a)`` and ``x_b`` ``(batch, channels_b, *spatial_b)``; the two
+    spatial sizes are one unless every net resizes what it reads, as
+    :class:`condflows.conditioners.CouplingConditioner` does. Log-densities are ``(batch,)``, in nats.
+    Paper: Full-Glow (arXiv 2012.05846) section 4; C-Flow (arXiv 1912.07009).
+
+    Args:
+        source: the flow, or bijector, of x_a.
+        target: the flow, or bijector, of x_b given the source's trace.
+
+    Raises:
+        ValueError: a context that is missing, a target of another structure than the source; and those of
+            :class:`Flow`.
+        TypeError: a context that is no tensor ``x_a`` and no pair ``(x_a, side)``, and a source that is no condflows
+            bijector.
+
+    >>> net = conditioners.MLPConditioner
+    >>> source = glow_step(2, coupling=net(1, 2))
+    >>> target = glow_step(2, coupling=net(1, 2, context_features=2), actnorm=net(2, 4))
+    >>> pair = PairedFlow(Flow(source, shape=(2,)), Flow(target, shape=(2,)))
+    >>> x_a, x_b = torch.randn(5, 2), torch.randn(5, 2)
+    >>> pair.log_prob(x_b, context=x_a).shape
+    torch.Size([5])
+    >>> pair.sample(3, context=x_a).shape
+    torch.Size([5, 3, 2])
+    """
+
+    def __init__(self, source: Flow | Bijector, target: Flow | Bijector):
+        super().__init__()
+        self.source = source if isinstance(source, Flow) else Flow(source)
+        self.target = target if isinstance(target, Flow) else Flow(target)
+        if not isinstance(self.source.transform, Bijector):
+            raise TypeError(f"PairedFlow expects a condflows bijector as its source, got "
+                            f"{type(self.source.transform).__name__}; put it into a condflows.Chain")
+
+    def forward(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``log_probs``, so that wrappers for distributed training and compilation see it."""
+        return self.log_probs(x_a, x_b, side)
+
+    def log_probs(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats.
+
+        Of checkpoints in both flows no trace is kept: see :func:`side_by_side`.
+        """
+        check_batch(side, x_a, "Flow")
+        if all(map(_is_plain, (self.source, self.target))) and _pairs_up(self.source.transform, self.target.transform):
+            self.source._check(x_a, None)
+            self.target._check(x_b, x_a)
+            z_a, logabsdet_a, z_b, logabsdet_b = side_by_side(
+                self.source.transform, self.target.transform, x_a, x_b, side)
+            return (self.source._distribution.log_prob(z_a) + logabsdet_a,
+                    self.target._distribution.log_prob(z_b) + logabsdet_b)
+        trace: list[Tensor | Trace] = []
+        log_p_a = self.source(x_a, record=trace)
+        return log_p_a, self.target(x_b, beside(trace[0], side))
+
+    def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """Return the log-density ``(batch,)`` of x_b given x_a, in nats."""
+        return self.target(inputs, self._trace(context))
+
+    def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
+               generator: torch.Generator | None = None, batch_size: int | None = None,
+               size: Sequence[int] | None = None) -> Tensor:
+        """Draw samples ``(context_size, num_samples, *shape)`` of x_b, as :meth:`Flow.sample` does.
+
+        The source reads each x_a once. Without ``size``, where the target's shape is open, they have the size of x_a.
+        """
+        return self.target.sample(num_samples, self._trace(context), temperature, generator, batch_size, size)
+
+    def sample_and_log_prob(
+            self, num_samples: int, context: Context = None, temperature: float = 1.0,
+            generator: torch.Generator | None = None, batch_size: int | None = None,
+            size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Draw samples as ``sample`` does, with their conditional log-densities (at temperature 1), in nats."""
+        return self.target.sample_and_log_prob(num_samples, self._trace(context), temperature, generator, batch_size,
+                                               size)
+
+    def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
+        """Return the noise of x_b given x_a."""
+        return self.target.transform_to_noise(inputs, self._trace(context))
+
+    def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
+        """Return the x_b of a noise given x_a."""
+        return self.target.transform_from_noise(noise, self._trace(context))
+
+    def transfer(self, content: Tensor, content_context: Context, new_context: Context) -> Tensor:
+        """Put the content of one x_b on the structure of another x_a (section 5.4): its noise, decoded there."""
+        return self.transform_from_noise(self.transform_to_noise(content, content_context), new_context)
+
+    def _trace(self, context: Context) -> Tensor | Trace:
+        """Return what the target reads of the context x_a, or ``(x_a, side)``: the source's trace of it."""
+        if context is None:
+            raise ValueError("PairedFlow expects the source image as context, got None; pass context=x_a")
+        x_a, side = context if isinstance(context, (tuple, list)) and len(context) == 2 else (context, None)
+        if not isinstance(x_a, Tensor):
+            raise TypeError(f"PairedFlow expects as context the source image x_a, or (x_a, side information), got "
+                            f"{type(context).__name__}; pass context=x_a")
+        check_batch(side, x_a, "Flow")
+        trace: list[Tensor | Trace] = []
+        self.source(x_a, record=trace)
+        return beside(trace[0], side)
+
+
+def beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
+    """Return what the target reads: what the source recorded, with side information."""
+    return entry if side is None else Trace([entry]).concat(side)[0]
+
+
+def side_by_side(source: Any, target: Any, x_a: Tensor, x_b: Tensor,
+                 side: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run source and target forward, part beside part: outputs and log-determinant of the one, then of the other.
+
+    Each part of the target reads the part of the source beside it, so no more than a part's trace exists at a time.
+    A checkpoint of both keeps their two inputs and recomputes both.
+    """
+    if not _pairs_up(source, target):
+        trace: list[Tensor | Trace] = []
+        y_a, logabsdet_a = recording(source, trace)(x_a, None)
+        context = context_for(target.forward, beside(trace[0], side), x_b.shape[0])
+        return y_a, logabsdet_a, *recording(target, None)(x_b, context)
+    run: Any = _splits if isinstance(source, Split) else _chains
+    if source.checkpoint and torch.is_grad_enabled():
+        return recompute(run, source, target, x_a, x_b, side, use_reentrant=False)
+    return run(source, target, x_a, x_b, side)
+
+
+def _chains(source: Chain, target: Chain, y_a: Tensor, y_b: Tensor,
+            side: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    total_a, total_b = zero_logabsdet(y_a), zero_logabsdet(y_b)
+    for part_a, part_b in zip(source.parts, target.parts, strict=True):
+        y_a, logabsdet_a, y_b, logabsdet_b = side_by_side(part_a, part_b, y_a, y_b, side)
+        total_a, total_b = total_a + logabsdet_a, total_b + logabsdet_b
+    return y_a, total_a, y_b, total_b
+
+
+def _splits(source: Split, target: Split, x_a: Tensor, x_b: Tensor,
+            side: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (prior_a, inner_a), (prior_b, inner_b) = source.parts, target.parts
+    x_a, total_a, x_b, total_b = side_by_side(prior_a, prior_b, x_a, x_b, side)
+    (first_a, second_a), (first_b, second_b) = halves(x_a), halves(x_b)
+    y_a, logabsdet_a, y_b, logabsdet_b = side_by_side(inner_a, inner_b, first_a, first_b, side)
+    return (whole(y_a, first_a, second_a), zero_logabsdet(x_a) + total_a + logabsdet_a,
+            whole(y_b, first_b, second_b), zero_logabsdet(x_b) + total_b + logabsdet_b)
+
+
+def _pairs_up(source: Any, target: Any) -> bool:
+    """Whether source and target are compositions that can take turns, and memory is saved by it.
+
+    With gradients and without checkpoints, one flow after the other has the lower peak, for gradients take the place of
+    activations sooner.
+    """
+    kind = Split if isinstance(source, Split) else Chain
+    return (calls_only(source, kind) and calls_only(target, kind) and kinds(source) == kinds(target)
+            and source.checkpoint == target.checkpoint and (_saves(source) or not torch.is_grad_enabled()))
+
+
+def _is_plain(flow: Flow) -> bool:
+    """Whether a call of the flow is one of ``Flow.log_prob`` and nothing else."""
+    return calls_only(flow, Flow) and getattr(flow.log_prob, "__func__", None) is Flow.log_prob
+
+
+def _saves(bijector: Any) -> bool:
+    """Whether it, or a part of it, is checkpointed."""
+    return getattr(bijector, "checkpoint", False) or any(map(_saves, getattr(bijector, "parts", None) or ()))

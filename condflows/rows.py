@@ -1,0 +1,74 @@
+"""The row rule: a context of B rows serves B * n inputs, n in a row.
+
+What belongs to a condition is computed on its B rows and broadcast to the inputs. Code that follows the rule is marked
+with :func:`shares_context`; all other code, for example a user's own, receives one row of context for each input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from condflows.trace import Context, context_tensors, map_context
+
+__all__ = ["align_rows", "concat_rows", "context_for", "repeat_rows", "shares_context"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def shares_context(method: Method) -> Method:
+    """Mark a method that follows the row rule. A method that overrides it is not marked by that."""
+    method.shares_context = True  # type: ignore[attr-defined]
+    return method
+
+
+def context_for(method: Any, context: Context, count: int) -> Context:
+    """Return the context as the method reads it: as it is if it is marked, else with one row for each of the inputs.
+
+    Args:
+        method: what will be called with the context.
+        context: of B rows; what is not made of tensors passes as it is.
+        count: the number of inputs, B * n.
+    """
+    if context is None or getattr(method, "shares_context", False):
+        return context
+    try:
+        tensors = context_tensors(context)
+    except TypeError:
+        return context
+    if all(tensor.shape[:1] == (count,) for tensor in tensors):
+        return context
+    return map_context(partial(repeat_rows, count=count), context)
+
+
+def repeat_rows(values: Tensor, count: int) -> Tensor:
+    """Repeat each of B rows n times in a row, to ``count = B * n`` rows; of one row it is a view."""
+    rows = values.shape[0] if values.ndim else 0
+    if rows in (0, count) or count % rows:
+        return values
+    return values.unsqueeze(1).expand(rows, count // rows, *values.shape[1:]).flatten(0, 1)
+
+
+def align_rows(inputs: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+    """Return inputs and parameters so that they broadcast: as they are, or as ``(B, n, ...)`` and ``(B, 1, ...)``.
+
+    Args:
+        inputs: of B * n rows.
+        parameters: of 1, B or B * n rows, all of as many.
+    """
+    rows, count = parameters[0].shape[0], inputs.shape[0]
+    if rows in (1, count):
+        return inputs, *parameters
+    return inputs.unflatten(0, (rows, count // rows)), *(values.unsqueeze(1) for values in parameters)
+
+
+def concat_rows(inputs: Tensor, values: Tensor) -> Tensor:
+    """Append values of B rows to the channels of inputs of B * n rows."""
+    if values.shape[0] == inputs.shape[0]:
+        return torch.cat([inputs, values], dim=1)
+    inputs, values = align_rows(inputs, values) if values.shape[0] > 1 else (inputs[None], values[None])
+    return torch.cat([inputs, values.expand(*inputs.shape[:2], *values.shape[2:])], dim=2).flatten(0, 1)
