@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -93,7 +94,7 @@ def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
 
     ``log_scale`` has a row for all inputs, one for each, or one for every n in a row, and broadcasts to them.
     """
-    repeats = inputs.shape[1:].numel() // max(1, log_scale.shape[1:].numel())
+    repeats = math.prod(inputs.shape[1:]) // max(1, math.prod(log_scale.shape[1:]))
     total = log_scale.sum(list(range(1, log_scale.ndim)), dtype=at_least_float32(log_scale.dtype))
     total = total * repeats if repeats > 1 else total
     if total.shape[0] == inputs.shape[0]:

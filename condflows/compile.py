@@ -111,7 +111,7 @@ class _Compiled(Chain):
              record: list[Any] | None) -> tuple[Tensor, Tensor]:
         if any(map(has_hooks, self.modules())):
             return plain(self, inputs, context, record)
-        if self.checkpoint and torch.is_grad_enabled():
+        if self.checkpoint and torch.is_grad_enabled() and plain in (Chain.forward, Chain.inverse):
             return recompute_chain(partial(compiled, self, recomputed=True), inputs, context, record)
         own = None if record is None else []  # always as long, of which dynamo takes note
         outputs, logabsdet = compiled(self, inputs, context, own)

@@ -27,7 +27,7 @@ class StandardNormal(Distribution):
 
     def _log_prob(self, inputs: Tensor, context: Context) -> Tensor:
         energy = 0.5 * inputs.to(at_least_float32(inputs.dtype)).square().flatten(1).sum(1)
-        return -energy - 0.5 * math.log(2 * math.pi) * inputs.shape[1:].numel()
+        return -energy - 0.5 * math.log(2 * math.pi) * math.prod(inputs.shape[1:])
 
 
 class Flow(NFlow):
@@ -130,7 +130,8 @@ class Flow(NFlow):
         parts = []
         for part in noise.split(int(batch_size), dim=1):
             rows = part.flatten(0, 1)
-            samples, logabsdet = self.transform.inverse(rows, context_for(self.transform.inverse, context, len(rows)))
+            own = context_for(self.transform.inverse, context, rows.shape[0])
+            samples, logabsdet = self.transform.inverse(rows, own)
             log_prob = self._distribution.log_prob(rows) - logabsdet
             parts.append([result.unflatten(0, part.shape[:2]) for result in (samples, log_prob)])
         samples, log_prob = (torch.cat(results, 1) for results in zip(*parts, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -120,7 +122,7 @@ class LUConv1x1(Bijector):
 def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
     """Multiply by the matrix at every position: one for all inputs, or one for every n inputs in a row."""
     batch, channels = inputs.shape[:2]
-    columns = inputs.to(matrix.dtype).reshape(batch, channels, inputs.shape[2:].numel())
+    columns = inputs.to(matrix.dtype).reshape(batch, channels, math.prod(inputs.shape[2:]))
     with precise(inputs):
         if matrix.ndim == 2 and inputs.ndim == 2:
             outputs = F.linear(columns.squeeze(2), matrix)

@@ -84,7 +84,6 @@ def test_pieces_have_about_the_size_that_is_wanted(shape, positions, heights):
     (nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2, bias=False), 2),
     (nn.Conv2d(4, 4, 5, padding="same"), 2),
     (nn.GELU(), 0),
-    (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1)), 1),
     (nn.Conv2d(4, 4, 3), None),  # rows are lost
     (nn.Conv2d(4, 4, 3, padding="valid"), None),
     (nn.Conv2d(4, 4, 4, padding="same"), None),  # more rows from one side
@@ -93,7 +92,8 @@ def test_pieces_have_about_the_size_that_is_wanted(shape, positions, heights):
     (nn.GroupNorm(2, 4), None),  # reads all positions
     (nn.Dropout(0.5), None),
     (nn.Sequential(nn.ReLU()), None),
-    (torch.nn.utils.weight_norm(nn.Conv2d(4, 4, 3, padding=1)), None),  # a hook
+    (nn.utils.weight_norm(nn.Conv2d(4, 4, 3, padding=1)), None),  # a hook
+    (nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3, padding=1)), None),  # other weights at every call
 ], ids=lambda value: str(value).replace("\n", ""))
 def test_the_halo_of_a_layer(layer, rows):
     assert halo([layer]) == rows

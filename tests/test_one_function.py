@@ -227,6 +227,24 @@ def test_exported_for_any_batch(name):
         torch.testing.assert_close(program(*args), module(*args), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("name", ["full_glow", "glow"])
+def test_densities_exported_for_any_batch_and_size(name, checkpoint):
+    options = {} if name == "glow" else {"context_width": 4}
+    model = perturb(MODELS[name](3, (1, 1), 6, checkpoint=checkpoint, **options), 0.05).double()
+
+    def images(*shape):
+        return tuple(torch.rand(2, *shape, dtype=torch.float64))[:2 if isinstance(model, PairedFlow) else 1]
+
+    batch, height, width = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "height", "width"))
+    args = images(3, 3, 16, 8)
+    shapes = tuple({0: batch, 2: 4 * height, 3: 4 * width} for _ in args)
+    program = torch.export.export(model, args, dynamic_shapes=shapes, strict=False).module()
+    for shape in ((5, 3, 16, 8), (2, 3, 8, 20)):
+        args = images(*shape)
+        torch.testing.assert_close(program(*args), model(*args), rtol=1e-10, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", [name for name in FLAT if any(
     part in name for part in ("step", "chain", "target")) and "empty" not in name])
 def test_compiled(name):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from condflows.hooks import calls_only, has_hooks
 
@@ -21,15 +22,15 @@ POINTWISE = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GE
 def halo(layers: Iterable[nn.Module]) -> int | None:
     """How many rows above and below a row of the outputs depends on; None where that is not known.
 
-    It is known of convolutions that keep the size and pad with zeros, and of activations at each position, without
-    hooks, which are to see whole images.
+    It is known of convolutions that keep the size and pad with zeros, and of activations at each position; without
+    hooks, which are to see whole images, and parametrizations, which may give other weights at every call.
     """
     reaches = [_reach(layer) for layer in layers]
     return None if None in reaches else sum(reaches)  # type: ignore[arg-type]
 
 
 def _reach(layer: Any) -> int | None:
-    if any(map(has_hooks, layer.modules())):
+    if any(has_hooks(module) or is_parametrized(module) for module in layer.modules()):
         return None
     if any(calls_only(layer, kind) for kind in POINTWISE):
         return 0
