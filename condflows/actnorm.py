@@ -83,7 +83,7 @@ class ActNorm(Bijector):
     def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         raw, rows = parameters_from(conditioner, "ActNorm", inputs, context)
         vector = (rows, 2 * self.num_channels)
-        if raw.shape not in (vector, vector + inputs.shape[2:]):
+        if raw.shape != vector and raw.shape != vector + inputs.shape[2:]:
             raise ValueError(f"ActNorm expects its conditioner to return {vector} or {vector + tuple(inputs.shape[2:])}"
                              f", got {tuple(raw.shape)}; give it num_outputs={vector[1]}")
         raw = raw.to(inputs.dtype).view(*raw.shape, *(1,) * (inputs.ndim - raw.ndim))

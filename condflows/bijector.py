@@ -51,7 +51,7 @@ class Bijector(Transform):
     parts: Sequence[Transform] | None = None
     """The bijectors a composition routes its context to; None for a single operation."""
 
-    shape: tuple[int | None, ...] | None = None
+    data_shape: tuple[int | None, ...] | None = None
     """The shape of one input without the batch, None where a size is open; None altogether where it is not known."""
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

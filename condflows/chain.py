@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from condflows.bijector import zero_logabsdet
 from condflows.checks import check_inputs
-from condflows.composition import Composition, recording, recording_inverse
+from condflows.composition import Composition, recording, recording_inverse, records
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, Trace, route
 
@@ -37,7 +37,7 @@ class Chain(Composition):
     Args:
         bijectors: in the order of ``forward``.
         checkpoint: keep only the chain's inputs and recompute its activations in the backward pass
-            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to two thirds more time. Set
+            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to a half more time. Set
             it on the steps of a flow rather than on the whole.
 
     Raises:
@@ -60,6 +60,7 @@ class Chain(Composition):
         """The bijectors, in the order of ``forward``."""
         return tuple(self.bijectors)  # type: ignore[arg-type]
 
+    @records
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None, record: list[Any] | None = None,
                 recomputed: bool = False) -> tuple[Tensor, Tensor]:
@@ -76,6 +77,7 @@ class Chain(Composition):
             record.append(Trace(entries))
         return outputs, total
 
+    @records
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None, record: list[Any] | None = None,
                 recomputed: bool = False) -> tuple[Tensor, Tensor]:
@@ -119,12 +121,14 @@ class Inverse(Composition):
         """Those of the bijector."""
         return getattr(self.bijector, "parts", None)
 
+    @records
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None,
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
         run = recording_inverse(self.bijector, record)
         return run(inputs, context_for(self.bijector.inverse, context, inputs.shape[0]))
 
+    @records
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None,
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:

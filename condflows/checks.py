@@ -53,14 +53,15 @@ def check_batch(context: Context, inputs: Tensor, name: str) -> None:
 
 def check_rows(context: Context, count: int, name: str) -> int:
     """Refuse a context whose rows cannot serve so many inputs, as many each; return the number of rows."""
-    rows = None
-    for tensor in context_tensors(context):
-        own = tensor.shape[0] if tensor.ndim else 0
-        if (own != count and (own == 0 or count % own)) or rows not in (None, own):
-            raise ValueError(f"{name} expects a context of batch size {count} like its inputs, "
-                             f"got shape {tuple(tensor.shape)}; pass one context for each input")
-        rows = own
-    return count if rows is None else rows
+    tensors = context_tensors(context)
+    other = [tensor for tensor in tensors if tensor.ndim == 0 or tensor.shape[0] != count]
+    if not other:
+        return count
+    rows = other[0].shape[0] if other[0].ndim else 0
+    if rows == 0 or count % rows or any(tensor.ndim == 0 or tensor.shape[0] != rows for tensor in tensors):
+        raise ValueError(f"{name} expects a context of batch size {count} like its inputs, "
+                         f"got shape {tuple(other[0].shape)}; pass one context for each input")
+    return rows
 
 
 def check_invertible(transform: Any) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.chain import Chain, recompute_chain
+from condflows.composition import records
 from condflows.hooks import has_hooks
 from condflows.trace import Context
 
@@ -99,10 +100,12 @@ class _Compiled(Chain):
     plain: type[Chain]
     _compiled: tuple[Direction, Direction]
 
+    @records
     def forward(self, inputs: Tensor, context: Context = None,  # type: ignore[override]
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
         return self._run(self.plain.forward, self._compiled[0], inputs, context, record)
 
+    @records
     def inverse(self, inputs: Tensor, context: Context = None,  # type: ignore[override]
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
         return self._run(self.plain.inverse, self._compiled[1], inputs, context, record)
@@ -110,13 +113,14 @@ class _Compiled(Chain):
     def _run(self, plain: Direction, compiled: Direction, inputs: Tensor, context: Context,
              record: list[Any] | None) -> tuple[Tensor, Tensor]:
         if any(map(has_hooks, self.modules())):
-            return plain(self, inputs, context, record)
+            return plain(self, inputs, context, *([] if record is None else [record]))
         if self.checkpoint and torch.is_grad_enabled() and plain in (Chain.forward, Chain.inverse):
             return recompute_chain(partial(compiled, self, recomputed=True), inputs, context, record)
-        own = None if record is None else []  # always as long, of which dynamo takes note
+        if record is None:
+            return compiled(self, inputs, context)
+        own: list[Any] = []  # always as long, of which dynamo takes note
         outputs, logabsdet = compiled(self, inputs, context, own)
-        if record is not None:
-            record.extend(own or ())
+        record.extend(own)
         return outputs, logabsdet
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from nflows.transforms.base import Transform
 from torch import Tensor
 
 from condflows.bijector import Bijector, Recorded
 from condflows.checks import check_invertible
+from condflows.hooks import has_hooks
 from condflows.trace import Context, Trace
 
-__all__ = ["Composition", "recording", "recording_inverse"]
+__all__ = ["Composition", "recording", "recording_inverse", "records", "takes_record"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def records(method: Method) -> Method:
+    """Mark a direction of a composition that appends its trace to the list that it is given as ``record``."""
+    method.records = method  # type: ignore[attr-defined]
+    return method
+
+
+def takes_record(method: Any) -> bool:
+    """Whether a method takes ``record``: it is marked, or says so where it overrides or wraps one that is."""
+    function = getattr(method, "__func__", method)
+    if getattr(function, "records", None) is function:
+        return True
+    parameters = inspect.signature(method, follow_wrapped=False).parameters
+    return "record" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 class Composition(Bijector):
     """A bijector made of others, to which it routes its context.
 
     ``forward`` and ``inverse`` take a list as ``record`` too, and append to it the trace of the call. So a recorded
-    pass is a call like any other. A subclass that overrides them does the same.
+    pass is a call like any other.
     """
 
     checkpoint = False
 
-    def forward(self, inputs: Tensor, context: Context = None,
-                record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
-
-    def inverse(self, inputs: Tensor, context: Context = None,
-                record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError(f"{type(self).__name__} does not define inverse")
-
     def forward_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map data to noise and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
         record: list[Tensor | Trace] = []
-        outputs, logabsdet = self(inputs, context, record=record)
+        if takes_record(self.forward):
+            outputs, logabsdet = self(inputs, context, record=record)  # type: ignore[call-arg]
+        else:  # overridden by a method that cannot record: what it overrides makes the trace
+            outputs, logabsdet = self(inputs, context)
+            _recording_method(self, "forward")(self, inputs, context, record)
         return outputs, logabsdet, record[0]
 
     def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map noise to data and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
         record: list[Tensor | Trace] = []
-        outputs, logabsdet = self.inverse(inputs, context, record=record)
+        if takes_record(self.inverse):
+            outputs, logabsdet = self.inverse(inputs, context, record=record)  # type: ignore[call-arg]
+        else:
+            outputs, logabsdet = self.inverse(inputs, context)
+            _recording_method(self, "inverse")(self, inputs, context, record)
         return outputs, logabsdet, record[0]
 
 
@@ -51,9 +70,9 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
     check_invertible(part)
     if record is None:
         return part
-    if isinstance(part, Composition):
-        return partial(part, record=record)
-    return partial(_recorded, getattr(part, "forward_with_trace", part), record)
+    if isinstance(part, Composition) and takes_record(part.forward):
+        return partial(part, record=record)  # type: ignore[call-arg]
+    return partial(_recorded, part, part, getattr(part, "forward_with_trace", None), record)
 
 
 def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -61,13 +80,26 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
     check_invertible(part)
     if record is None:
         return part.inverse
-    if isinstance(part, Composition):
-        return partial(part.inverse, record=record)
-    return partial(_recorded, getattr(part, "inverse_with_trace", part.inverse), record)
+    if isinstance(part, Composition) and takes_record(part.inverse):
+        return partial(part.inverse, record=record)  # type: ignore[call-arg]
+    return partial(_recorded, part, part.inverse, getattr(part, "inverse_with_trace", None), record)
 
 
-def _recorded(call: Callable[..., tuple], record: list[Any], inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-    """Record the trace that the call returns, or the outputs of a transform that returns none."""
-    outputs, logabsdet, *trace = call(inputs, context)
-    record.append(trace[0] if trace else outputs)
-    return outputs, logabsdet
+def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace: Callable[..., Recorded] | None,
+              record: list[Any], inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """Call a part whose trace is its outputs, or what its own ``forward_with_trace`` returns."""
+    if with_trace is None or getattr(part, "parts", None) is None:
+        outputs, logabsdet = call(inputs, context)
+        record.append(outputs)
+        return outputs, logabsdet
+    outputs, logabsdet, trace = with_trace(inputs, context)
+    record.append(trace)
+    # A forward_with_trace of a user's own does not call the part.
+    calls = getattr(with_trace, "__func__", None) in (Bijector.forward_with_trace, Composition.forward_with_trace)
+    return call(inputs, context) if call is part and has_hooks(part) and not calls else (outputs, logabsdet)
+
+
+def _recording_method(composition: Composition, name: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The method of this name that records, of the nearest class that has one."""
+    methods = (vars(kind).get(name) for kind in type(composition).__mro__)
+    return next(method for method in methods if getattr(method, "records", None) is method and method is not None)

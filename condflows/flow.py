@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from condflows.bijector import Bijector, at_least_float32
 from condflows.checks import check_batch, check_count, check_inputs, check_invertible, check_like
-from condflows.composition import recording
+from condflows.composition import recording, records
 from condflows.rows import context_for
 from condflows.trace import Context, Trace, context_tensors
 
@@ -67,19 +67,21 @@ class Flow(NFlow):
 
     def __init__(self, transform: Transform, shape: Sequence[int | None] | None = None):
         super().__init__(transform, StandardNormal())
-        known = transform.shape if shape is None and isinstance(transform, Bijector) else shape
-        self.shape = None if known is None else tuple(known)
+        known = transform.data_shape if shape is None and isinstance(transform, Bijector) else shape
+        self.shape = None if known is None else _checked_shape(known)
 
     @property
     def transform(self) -> Bijector:
         """The map from data to noise; where it comes from nflows, with nflows' methods alone."""
         return self._transform  # type: ignore[return-value]
 
+    @records
     def forward(self, inputs: Tensor, context: Context = None,  # type: ignore[override]
                 record: list[Any] | None = None) -> Tensor:
         """Return ``log_prob``, so that wrappers for distributed training and compilation see it."""
         return self.log_prob(inputs, context) if record is None else self.log_prob(inputs, context, record)
 
+    @records
     def log_prob(self, inputs: Tensor, context: Context = None,  # type: ignore[override]
                  record: list[Any] | None = None) -> Tensor:
         """Return the log-density ``(batch,)`` of the inputs given their contexts, in nats.
@@ -120,7 +122,7 @@ class Flow(NFlow):
             raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
         check_invertible(self.transform)
         tensors = context_tensors(context)
-        batch = (tensors[0].shape[0] if tensors else 1, int(num_samples))
+        batch = (tensors[0].shape[0] if tensors and tensors[0].ndim else 1, int(num_samples))
         like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
         device = generator.device if generator is not None else like.device
         noise = torch.randn(math.prod(batch), *_sample_shape(self.shape, context, size), generator=generator,
@@ -153,10 +155,21 @@ class Flow(NFlow):
         check_batch(context, inputs, "Flow")
         if self.shape is not None and (
             len(self.shape) != inputs.ndim - 1
-            or any(size not in (None, got) for size, got in zip(self.shape, inputs.shape[1:], strict=True))
+            or any(size is not None and size != got for size, got in zip(self.shape, inputs.shape[1:], strict=True))
         ):
             raise ValueError(f"Flow expects inputs of shape (batch, {', '.join(map(str, self.shape))}), "
                              f"got {tuple(inputs.shape)}; resize them or build the flow with another shape")
+
+
+def _checked_shape(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    sizes = tuple(shape) if isinstance(shape, Iterable) else ()
+    if not sizes:
+        raise ValueError(f"Flow expects as shape the sizes of one input without the batch, got {shape!r}; pass "
+                         "shape=(C,) for vectors of C channels, shape=(C, None, None) for images of any size")
+    for size in sizes:
+        if size is not None:
+            check_count(size, 1, "Flow expects as shape positive whole numbers, or None where a size is open")
+    return sizes
 
 
 def _sample_shape(shape: tuple[int | None, ...] | None, context: Context,

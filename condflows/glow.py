@@ -95,5 +95,5 @@ def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builde
     elif top:
         level.append(top(squeezed))
     flow = Chain([*level, Inverse(Squeeze(factor))])
-    flow.shape = (channels, *(None for _ in range(spatial_dims)))
+    flow.data_shape = (channels, *(None for _ in range(spatial_dims)))
     return flow

@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint as recompute
 from condflows.bijector import Bijector, zero_logabsdet
 from condflows.chain import Chain
 from condflows.checks import check_batch
-from condflows.composition import recording
+from condflows.composition import recording, takes_record
 from condflows.flow import Flow
-from condflows.hooks import calls_only
+from condflows.hooks import calls_only, is_own
 from condflows.rows import context_for
 from condflows.split import Split, halves, whole
 from condflows.trace import Context, Trace, kinds
@@ -85,9 +85,8 @@ class PairedFlow(nn.Module):
                 self.source.transform, self.target.transform, x_a, x_b, side)
             return (self.source._distribution.log_prob(z_a) + logabsdet_a,
                     self.target._distribution.log_prob(z_b) + logabsdet_b)
-        trace: list[Tensor | Trace] = []
-        log_p_a = self.source(x_a, record=trace)
-        return log_p_a, self.target(x_b, beside(trace[0], side))
+        log_p_a, trace = self._read_source(x_a)
+        return log_p_a, self.target(x_b, beside(trace, side))
 
     def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
         """Return the log-density ``(batch,)`` of x_b given x_a, in nats."""
@@ -131,9 +130,15 @@ class PairedFlow(nn.Module):
             raise TypeError(f"PairedFlow expects as context the source image x_a, or (x_a, side information), got "
                             f"{type(context).__name__}; pass context=x_a")
         check_batch(side, x_a, "Flow")
+        return beside(self._read_source(x_a)[1], side)
+
+    def _read_source(self, x_a: Tensor) -> tuple[Tensor, Tensor | Trace]:
+        """The log-density of x_a, and the source's trace of it, by one call of the source."""
         trace: list[Tensor | Trace] = []
-        self.source(x_a, record=trace)
-        return beside(trace[0], side)
+        if takes_record(self.source.forward) and takes_record(self.source.log_prob):
+            return self.source(x_a, record=trace), trace[0]
+        # A flow of another class, whose methods cannot record.
+        return self.source(x_a), self.source.transform.forward_with_trace(x_a)[2]
 
 
 def beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
@@ -191,7 +196,7 @@ def _pairs_up(source: Any, target: Any) -> bool:
 
 def _is_plain(flow: Flow) -> bool:
     """Whether a call of the flow is one of ``Flow.log_prob`` and nothing else."""
-    return calls_only(flow, Flow) and getattr(flow.log_prob, "__func__", None) is Flow.log_prob
+    return calls_only(flow, Flow) and is_own(flow, Flow, "log_prob")
 
 
 def _saves(bijector: Any) -> bool:

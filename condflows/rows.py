@@ -21,8 +21,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def shares_context(method: Method) -> Method:
-    """Mark a method that follows the row rule. A method that overrides it is not marked by that."""
-    method.shares_context = True  # type: ignore[attr-defined]
+    """Mark a method that follows the row rule. A method that overrides or wraps it is not marked by that."""
+    method.shares_context = method  # type: ignore[attr-defined]
     return method
 
 
@@ -34,7 +34,8 @@ def context_for(method: Any, context: Context, count: int) -> Context:
         context: of B rows; what is not made of tensors passes as it is.
         count: the number of inputs, B * n.
     """
-    if context is None or getattr(method, "shares_context", False):
+    function = getattr(method, "__func__", method)
+    if context is None or (method is not None and getattr(function, "shares_context", None) is function):
         return context
     try:
         tensors = context_tensors(context)
@@ -48,7 +49,7 @@ def context_for(method: Any, context: Context, count: int) -> Context:
 def repeat_rows(values: Tensor, count: int) -> Tensor:
     """Repeat each of B rows n times in a row, to ``count = B * n`` rows; of one row it is a view."""
     rows = values.shape[0] if values.ndim else 0
-    if rows in (0, count) or count % rows:
+    if rows == count or rows == 0 or count % rows:
         return values
     return values.unsqueeze(1).expand(rows, count // rows, *values.shape[1:]).flatten(0, 1)
 
@@ -61,14 +62,18 @@ def align_rows(inputs: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         parameters: of 1, B or B * n rows, all of as many.
     """
     rows, count = parameters[0].shape[0], inputs.shape[0]
-    if rows in (1, count):
+    if rows == 1 or rows == count:
         return inputs, *parameters
     return inputs.unflatten(0, (rows, count // rows)), *(values.unsqueeze(1) for values in parameters)
 
 
 def concat_rows(inputs: Tensor, values: Tensor) -> Tensor:
     """Append values of B rows to the channels of inputs of B * n rows."""
-    if values.shape[0] == inputs.shape[0]:
+    rows, count = values.shape[0], inputs.shape[0]
+    if rows == count:
         return torch.cat([inputs, values], dim=1)
-    inputs, values = align_rows(inputs, values) if values.shape[0] > 1 else (inputs[None], values[None])
+    if rows == 0 or count % rows:
+        raise ValueError(f"expected a context of batch size {count} like its inputs, got shape {tuple(values.shape)}; "
+                         "pass one context for each input")
+    inputs, values = align_rows(inputs, values) if rows > 1 else (inputs[None], values[None])
     return torch.cat([inputs, values.expand(*inputs.shape[:2], *values.shape[2:])], dim=2).flatten(0, 1)

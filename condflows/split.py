@@ -12,7 +12,7 @@ from torch import Tensor
 
 from condflows.bijector import zero_logabsdet
 from condflows.checks import check_inputs
-from condflows.composition import Composition, recording, recording_inverse
+from condflows.composition import Composition, recording, recording_inverse, records
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, Trace, route
 
@@ -61,6 +61,7 @@ class Split(Composition):
         """The prior, or where there is none the identity, and the inner bijector."""
         return _identity if self.prior is None else self.prior, self.inner
 
+    @records
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None,
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
@@ -74,6 +75,7 @@ class Split(Composition):
             record.append(Trace(entries))
         return whole(outputs, first, second), zero_logabsdet(inputs) + logabsdet + more
 
+    @records
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None,
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:

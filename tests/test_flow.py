@@ -631,6 +631,11 @@ ERRORS = {
         lambda: PairedFlow(ActNorm(2), ActNorm(2)).sample(1, (torch.randn(3, 2),)), TypeError, "x_a, side information"),
     "channels of an open split": (
         lambda: Flow(Split(ActNorm(2))).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "cannot tell the number"),
+    "a number as shape": (lambda: Flow(ActNorm(2), 2), ValueError, "without the batch, got 2; pass"),
+    "an empty shape": (lambda: Flow(ActNorm(2), ()), ValueError, r"without the batch, got \(\)"),
+    "a size of 0": (lambda: Flow(ActNorm(2), (2, 0)), ValueError, "positive whole numbers, or None.*got 0"),
+    "a number as context of samples": (
+        lambda: Flow(ActNorm(2), (2,)).sample(1, torch.tensor(1.0)), ValueError, r"batch size 1.*got shape \(\)"),
     "channels of an open shape": (
         lambda: Flow(ActNorm(2), (None, 4)).sample(1, size=(4,)), ValueError, r"open shape \(None, 4\)"),
     "no channels": (lambda: Flow(Squeeze()).sample(1, torch.randn(1, 3, 4, 4)), ValueError, "shape=..."),

@@ -1,6 +1,7 @@
 """A context of B rows serves B * n inputs, n in a row: as if each row were repeated n times, and without that work."""
 
 import collections
+import functools
 import time
 from collections import UserDict
 from types import MappingProxyType
@@ -139,6 +140,27 @@ def test_conditioners_of_ones_own(gradients):
     assert torch.equal(seen[2][0], context.repeat_interleave(5, 0))
 
 
+def test_a_wrapper_that_copies_the_mark_is_not_marked():
+    class Wrapped(MLPConditioner):
+        @functools.wraps(MLPConditioner.forward)
+        def forward(self, inputs, context=None):
+            assert len(context) == len(inputs)
+            return super().forward(inputs, context)
+
+    class WrappedActNorm(ActNorm):
+        inverse = functools.wraps(ActNorm.inverse)(lambda self, inputs, context=None: (
+            inputs, torch.full((len(inputs),), float(len(context)))))
+
+    context = torch.randn(2, 3)
+    assert Flow(AffineCoupling(2, Wrapped(1, 2, 3)), (2,)).sample(5, context).shape == (2, 5, 2)
+    assert Chain([WrappedActNorm(2)]).inverse(torch.randn(10, 2), context)[1][0] == 10
+
+
+def test_values_that_do_not_serve_the_inputs():
+    with pytest.raises(ValueError, match=r"batch size 5 like its inputs, got shape \(2, 3\)"):
+        MLPConditioner(1, 2, 3)(torch.randn(5, 1), torch.randn(2, 3))
+
+
 def test_marks_are_of_methods():
     @shares_context
     def method(context):
@@ -167,7 +189,10 @@ class Bunch(dict):
         super().__init__(kwargs)
 
     def __getattr__(self, key):
-        return self[key]
+        try:
+            return self[key]
+        except KeyError:
+            raise AttributeError(key) from None
 
 
 class Named(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
-from condflows.conditioners.convnet import ConvNet
+from condflows.conditioners.convnet import conv_net
 from condflows.conditioners.layers import BOUND, conv, require, start_at_zero
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context, resize
@@ -46,10 +46,10 @@ class CouplingConditioner(nn.Module):
         super().__init__()
         self.context_channels = context_channels
         if context_channels:
-            self.encoder = ConvNet(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
+            self.encoder = conv_net(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
         inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
         outputs = 2 * (num_channels // 2)
-        self.net = start_at_zero(ConvNet(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
+        self.net = start_at_zero(conv_net(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
 
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
@@ -118,7 +118,7 @@ class MapConditioner(nn.Module):
         super().__init__()
         self.context_channels = context_channels
         self.spatial_dims = spatial_dims
-        self.net = start_at_zero(ConvNet(spatial_dims, context_channels, width, width, num_outputs))
+        self.net = start_at_zero(conv_net(spatial_dims, context_channels, width, width, num_outputs))
 
     def forward(self, context: Tensor) -> Tensor:
         context = require(self, context, self.context_channels, 2 + self.spatial_dims)

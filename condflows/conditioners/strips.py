@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from condflows.hooks import calls_only, has_hooks
+from condflows.hooks import calls_only, has_hooks, is_own
 
 __all__ = ["halo", "run_in_pieces"]
 
@@ -34,7 +34,7 @@ def _reach(layer: Any) -> int | None:
         return None
     if any(calls_only(layer, kind) for kind in POINTWISE):
         return 0
-    if not any(calls_only(layer, kind) for kind in CONVOLUTIONS):
+    if not any(calls_only(layer, kind) and is_own(layer, kind, "_conv_forward") for kind in CONVOLUTIONS):
         return None
     both = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
     padding = layer.padding if isinstance(layer.padding, str) else [2 * pad for pad in layer.padding]
