@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from condflows.split import Split, halves, whole
 from condflows.trace import Context, Trace, kinds
 
 __all__ = ["PairedFlow"]
+
+Results = tuple[Tensor, Tensor, Tensor, Tensor]
+Together = Callable[..., Results]
 
 
 class PairedFlow(nn.Module):
@@ -78,11 +82,11 @@ class PairedFlow(nn.Module):
         Of checkpoints in both flows no trace is kept: see :func:`side_by_side`.
         """
         check_batch(side, x_a, "Flow")
-        if all(map(_is_plain, (self.source, self.target))) and _pairs_up(self.source.transform, self.target.transform):
+        source, target = self.source.transform, self.target.transform
+        if _is_plain(self.source) and _is_plain(self.target) and _pairs_up(source, target):
             self.source._check(x_a, None)
             self.target._check(x_b, x_a)
-            z_a, logabsdet_a, z_b, logabsdet_b = side_by_side(
-                self.source.transform, self.target.transform, x_a, x_b, side)
+            z_a, logabsdet_a, z_b, logabsdet_b = side_by_side(source, target)(source, target, x_a, x_b, side)
             return (self.source._distribution.log_prob(z_a) + logabsdet_a,
                     self.target._distribution.log_prob(z_b) + logabsdet_b)
         log_p_a, trace = self._read_source(x_a)
@@ -146,39 +150,39 @@ def beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
     return entry if side is None else Trace([entry]).concat(side)[0]
 
 
-def side_by_side(source: Any, target: Any, x_a: Tensor, x_b: Tensor,
-                 side: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Run source and target forward, part beside part: outputs and log-determinant of the one, then of the other.
+def side_by_side(source: Any, target: Any) -> Together:
+    """Choose how source and target are run forward: part beside part where that saves memory, or one after the other.
 
-    Each part of the target reads the part of the source beside it, so no more than a part's trace exists at a time.
-    A checkpoint of both keeps their two inputs and recomputes both.
+    Part beside part, each part of the target reads the part of the source beside it, so no more than a part's trace
+    exists at a time; a checkpoint of both keeps their two inputs and recomputes both. The function that is returned
+    takes ``(source, target, x_a, x_b, side)`` and gives outputs and log-determinant of the one, then of the other.
     """
     if not _pairs_up(source, target):
-        trace: list[Tensor | Trace] = []
-        y_a, logabsdet_a = recording(source, trace)(x_a, None)
-        context = context_for(target.forward, beside(trace[0], side), x_b.shape[0])
-        return y_a, logabsdet_a, *recording(target, None)(x_b, context)
-    run: Any = _splits if isinstance(source, Split) else _chains
-    if source.checkpoint and torch.is_grad_enabled():
-        return recompute(run, source, target, x_a, x_b, side, use_reentrant=False)
-    return run(source, target, x_a, x_b, side)
+        return _one_after_the_other
+    run: Together = _splits if isinstance(source, Split) else _chains
+    return partial(recompute, run, use_reentrant=False) if source.checkpoint and torch.is_grad_enabled() else run
 
 
-def _chains(source: Chain, target: Chain, y_a: Tensor, y_b: Tensor,
-            side: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _one_after_the_other(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor | None) -> Results:
+    trace: list[Tensor | Trace] = []
+    y_a, logabsdet_a = recording(source, trace)(x_a, None)
+    context = context_for(target.forward, beside(trace[0], side), x_b.shape[0])
+    return y_a, logabsdet_a, *recording(target, None)(x_b, context)
+
+
+def _chains(source: Chain, target: Chain, y_a: Tensor, y_b: Tensor, side: Tensor | None) -> Results:
     total_a, total_b = zero_logabsdet(y_a), zero_logabsdet(y_b)
     for part_a, part_b in zip(source.parts, target.parts, strict=True):
-        y_a, logabsdet_a, y_b, logabsdet_b = side_by_side(part_a, part_b, y_a, y_b, side)
+        y_a, logabsdet_a, y_b, logabsdet_b = side_by_side(part_a, part_b)(part_a, part_b, y_a, y_b, side)
         total_a, total_b = total_a + logabsdet_a, total_b + logabsdet_b
     return y_a, total_a, y_b, total_b
 
 
-def _splits(source: Split, target: Split, x_a: Tensor, x_b: Tensor,
-            side: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _splits(source: Split, target: Split, x_a: Tensor, x_b: Tensor, side: Tensor | None) -> Results:
     (prior_a, inner_a), (prior_b, inner_b) = source.parts, target.parts
-    x_a, total_a, x_b, total_b = side_by_side(prior_a, prior_b, x_a, x_b, side)
+    x_a, total_a, x_b, total_b = side_by_side(prior_a, prior_b)(prior_a, prior_b, x_a, x_b, side)
     (first_a, second_a), (first_b, second_b) = halves(x_a), halves(x_b)
-    y_a, logabsdet_a, y_b, logabsdet_b = side_by_side(inner_a, inner_b, first_a, first_b, side)
+    y_a, logabsdet_a, y_b, logabsdet_b = side_by_side(inner_a, inner_b)(inner_a, inner_b, first_a, first_b, side)
     return (whole(y_a, first_a, second_a), zero_logabsdet(x_a) + total_a + logabsdet_a,
             whole(y_b, first_b, second_b), zero_logabsdet(x_b) + total_b + logabsdet_b)
 
