@@ -27,12 +27,16 @@ def records(method: Method) -> Method:
 
 
 def takes_record(method: Any) -> bool:
-    """Whether a method takes ``record``: it is marked, or says so where it overrides or wraps one that is."""
-    function = getattr(method, "__func__", method)
-    if getattr(function, "records", None) is function:
+    """Whether a method may be given ``record``: it is marked, or says so where it overrides or wraps one that is."""
+    if _is_marked(method):
         return True
     parameters = inspect.signature(method, follow_wrapped=False).parameters
     return "record" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _is_marked(method: Any) -> bool:
+    function = getattr(method, "__func__", method)
+    return getattr(function, "records", None) is function
 
 
 class Composition(Bijector):
@@ -47,20 +51,16 @@ class Composition(Bijector):
     def forward_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map data to noise and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
         record: list[Tensor | Trace] = []
-        if takes_record(self.forward):
-            outputs, logabsdet = self(inputs, context, record=record)  # type: ignore[call-arg]
-        else:  # overridden by a method that cannot record: what it overrides makes the trace
-            outputs, logabsdet = self(inputs, context)
+        outputs, logabsdet = self(inputs, context, **({"record": record} if takes_record(self.forward) else {}))
+        if not record:  # overridden by a method that does not record: what it overrides makes the trace
             _recording_method(self, "forward")(self, inputs, context, record)
         return outputs, logabsdet, record[0]
 
     def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map noise to data and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
         record: list[Tensor | Trace] = []
-        if takes_record(self.inverse):
-            outputs, logabsdet = self.inverse(inputs, context, record=record)  # type: ignore[call-arg]
-        else:
-            outputs, logabsdet = self.inverse(inputs, context)
+        outputs, logabsdet = self.inverse(inputs, context, **({"record": record} if takes_record(self.inverse) else {}))
+        if not record:
             _recording_method(self, "inverse")(self, inputs, context, record)
         return outputs, logabsdet, record[0]
 
@@ -70,7 +70,7 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
     check_invertible(part)
     if record is None:
         return part
-    if isinstance(part, Composition) and takes_record(part.forward):
+    if isinstance(part, Composition) and _is_marked(part.forward):
         return partial(part, record=record)  # type: ignore[call-arg]
     return partial(_recorded, part, part, getattr(part, "forward_with_trace", None), record)
 
@@ -80,7 +80,7 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
     check_invertible(part)
     if record is None:
         return part.inverse
-    if isinstance(part, Composition) and takes_record(part.inverse):
+    if isinstance(part, Composition) and _is_marked(part.inverse):
         return partial(part.inverse, record=record)  # type: ignore[call-arg]
     return partial(_recorded, part, part.inverse, getattr(part, "inverse_with_trace", None), record)
 
@@ -102,4 +102,4 @@ def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace:
 def _recording_method(composition: Composition, name: str) -> Callable[..., tuple[Tensor, Tensor]]:
     """The method of this name that records, of the nearest class that has one."""
     methods = (vars(kind).get(name) for kind in type(composition).__mro__)
-    return next(method for method in methods if getattr(method, "records", None) is method and method is not None)
+    return next(method for method in methods if method is not None and _is_marked(method))

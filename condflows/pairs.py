@@ -139,10 +139,11 @@ class PairedFlow(nn.Module):
     def _read_source(self, x_a: Tensor) -> tuple[Tensor, Tensor | Trace]:
         """The log-density of x_a, and the source's trace of it, by one call of the source."""
         trace: list[Tensor | Trace] = []
-        if takes_record(self.source.forward) and takes_record(self.source.log_prob):
-            return self.source(x_a, record=trace), trace[0]
-        # A flow of another class, whose methods cannot record.
-        return self.source(x_a), self.source.transform.forward_with_trace(x_a)[2]
+        records = takes_record(self.source.forward) and takes_record(self.source.log_prob)
+        log_p_a = self.source(x_a, **({"record": trace} if records else {}))
+        if not trace:  # a flow of another class, whose methods do not record
+            trace.append(self.source.transform.forward_with_trace(x_a)[2])
+        return log_p_a, trace[0]
 
 
 def beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:

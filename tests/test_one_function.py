@@ -393,6 +393,18 @@ class ShiftedByAnything(Chain):
         return outputs, logabsdet - 1
 
 
+class ShiftedAndSwallowing(Chain):
+    """Takes anything, and hands nothing on."""
+
+    def forward(self, inputs, context=None, **others):
+        outputs, logabsdet = super().forward(inputs, context)
+        return outputs, logabsdet + 1
+
+    def inverse(self, inputs, context=None, **others):
+        outputs, logabsdet = super().inverse(inputs, context)
+        return outputs, logabsdet - 1
+
+
 def patched(parts):
     chain = Chain(parts)
     for name, more in (("forward", 1), ("inverse", -1)):
@@ -411,12 +423,18 @@ class FlowOfLogProb(Flow):
         return super().log_prob(inputs, context) + 1
 
 
+class FlowThatSwallows(Flow):
+    def forward(self, inputs, context=None, **others):
+        return super().forward(inputs, context) + 1
+
+
 class FlowOfForward(Flow):
     def forward(self, inputs, context=None):
         return super().forward(inputs, context) + 1
 
 
-@pytest.mark.parametrize("kind", [Shifted, ShiftedWithTrace, ShiftedByAnything, patched, FlowOfLogProb, FlowOfForward])
+@pytest.mark.parametrize("kind", [Shifted, ShiftedWithTrace, ShiftedByAnything, ShiftedAndSwallowing, patched,
+                                  FlowOfLogProb, FlowOfForward, FlowThatSwallows])
 def test_a_source_whose_methods_know_of_no_record(kind):
     """What overrides or replaces them has an effect on every path, and the trace is what it was."""
     plain = perturb(PairedFlow(vectors(0), Flow(vectors(1), (2,))), 0.1)
