@@ -72,7 +72,7 @@ class ActNorm(Bijector):
         return ((values - offset) * scale).reshape(inputs.shape), -sum_log_scale(log_scale, inputs)
 
     def _log_scale_and_shift(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Of one row for all inputs, or of one for each row of the context."""
+        """Compute both: one row for all inputs, or one for each row of the context."""
         check_inputs(inputs, "ActNorm", self.num_channels)
         log_scale, shift = _per_channel(self.log_scale, inputs), _per_channel(self.shift, inputs)
         if self.conditioner is None:

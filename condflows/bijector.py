@@ -97,9 +97,7 @@ def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
     repeats = math.prod(inputs.shape[1:]) // max(1, math.prod(log_scale.shape[1:]))
     total = log_scale.sum(list(range(1, log_scale.ndim)), dtype=at_least_float32(log_scale.dtype))
     total = total * repeats if repeats > 1 else total
-    if total.shape[0] == inputs.shape[0]:
-        return total
-    return total.expand(inputs.shape[:1]).contiguous() if total.shape[0] == 1 else repeat_rows(total, inputs.shape[0])
+    return repeat_rows(total, inputs.shape[0]).contiguous()
 
 
 def parameters_from(conditioner: nn.Module, name: str, inputs: Tensor, context: Context,

@@ -137,7 +137,7 @@ class Inverse(Composition):
 
 
 def recompute_chain(run: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor, context: Context,
-               record: list[Any] | None) -> tuple[Tensor, Tensor]:
+                    record: list[Any] | None) -> tuple[Tensor, Tensor]:
     """Run a direction of a chain in a checkpoint; what it records is that of the first run."""
     if record is None:
         return recompute(run, inputs, context, use_reentrant=False)

@@ -1,4 +1,4 @@
-"""What is refused at the edge: each message says what was expected, what came, and what to do."""
+"""Refuse at the edge what does not fit: each message says what was expected, what came, and what to do."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def check_batch(context: Context, inputs: Tensor, name: str) -> None:
     """Refuse a context, traces included, that has not one row for each input."""
     for tensor in context_tensors(context):
         if tensor.ndim == 0 or tensor.shape[0] != inputs.shape[0]:
-            raise ValueError(f"{name} expects a context of batch size {inputs.shape[0]} like its inputs, "
-                             f"got shape {tuple(tensor.shape)}; pass one context for each input")
+            raise _other_rows(tensor, inputs.shape[0], name)
 
 
 def check_rows(context: Context, count: int, name: str) -> int:
@@ -59,9 +58,13 @@ def check_rows(context: Context, count: int, name: str) -> int:
         return count
     rows = other[0].shape[0] if other[0].ndim else 0
     if rows == 0 or count % rows or any(tensor.ndim == 0 or tensor.shape[0] != rows for tensor in tensors):
-        raise ValueError(f"{name} expects a context of batch size {count} like its inputs, "
-                         f"got shape {tuple(other[0].shape)}; pass one context for each input")
+        raise _other_rows(other[0], count, name)
     return rows
+
+
+def _other_rows(tensor: Tensor, count: int, name: str) -> ValueError:
+    return ValueError(f"{name} expects a context of batch size {count} like its inputs, "
+                      f"got shape {tuple(tensor.shape)}; pass one context for each input")
 
 
 def check_invertible(transform: Any) -> None:

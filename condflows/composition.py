@@ -1,42 +1,34 @@
-"""What compositions share: their trace, and how their parts are called while it is recorded."""
+"""Share among compositions their trace, and how their parts are called while it is recorded."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from nflows.transforms.base import Transform
 from torch import Tensor
 
 from condflows.bijector import Bijector, Recorded
 from condflows.checks import check_invertible
-from condflows.hooks import has_hooks
+from condflows.hooks import Method, has_hooks, is_marked, is_own, mark
 from condflows.trace import Context, Trace
 
 __all__ = ["Composition", "recording", "recording_inverse", "records", "takes_record"]
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
 
 def records(method: Method) -> Method:
     """Mark a direction of a composition that appends its trace to the list that it is given as ``record``."""
-    method.records = method  # type: ignore[attr-defined]
-    return method
+    return mark(method, "records")
 
 
 def takes_record(method: Any) -> bool:
-    """Whether a method may be given ``record``: it is marked, or says so where it overrides or wraps one that is."""
-    if _is_marked(method):
+    """Tell whether a method may be given ``record``: it is marked, or says so where it overrides or wraps one."""
+    if is_marked(method, "records"):
         return True
     parameters = inspect.signature(method, follow_wrapped=False).parameters
     return "record" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _is_marked(method: Any) -> bool:
-    function = getattr(method, "__func__", method)
-    return getattr(function, "records", None) is function
 
 
 class Composition(Bijector):
@@ -70,7 +62,7 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
     check_invertible(part)
     if record is None:
         return part
-    if isinstance(part, Composition) and _is_marked(part.forward):
+    if isinstance(part, Composition) and is_marked(part.forward, "records"):
         return partial(part, record=record)  # type: ignore[call-arg]
     return partial(_recorded, part, part, getattr(part, "forward_with_trace", None), record)
 
@@ -80,7 +72,7 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
     check_invertible(part)
     if record is None:
         return part.inverse
-    if isinstance(part, Composition) and _is_marked(part.inverse):
+    if isinstance(part, Composition) and is_marked(part.inverse, "records"):
         return partial(part.inverse, record=record)  # type: ignore[call-arg]
     return partial(_recorded, part, part.inverse, getattr(part, "inverse_with_trace", None), record)
 
@@ -95,11 +87,11 @@ def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace:
     outputs, logabsdet, trace = with_trace(inputs, context)
     record.append(trace)
     # A forward_with_trace of a user's own does not call the part.
-    calls = getattr(with_trace, "__func__", None) in (Bijector.forward_with_trace, Composition.forward_with_trace)
+    calls = any(is_own(part, kind, "forward_with_trace") for kind in (Bijector, Composition))
     return call(inputs, context) if call is part and has_hooks(part) and not calls else (outputs, logabsdet)
 
 
 def _recording_method(composition: Composition, name: str) -> Callable[..., tuple[Tensor, Tensor]]:
     """The method of this name that records, of the nearest class that has one."""
-    methods = (vars(kind).get(name) for kind in type(composition).__mro__)
-    return next(method for method in methods if method is not None and _is_marked(method))
+    methods: Any = (vars(kind).get(name) for kind in type(composition).__mro__)
+    return next(method for method in methods if is_marked(method, "records"))

@@ -1,6 +1,9 @@
-"""Whether a call of a module does more than its ``forward``: a shorter way round the call would leave that out."""
+"""Tell what stands behind a call: hooks, methods that were overridden or replaced, and methods that are marked."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.module import (
@@ -10,23 +13,37 @@ from torch.nn.modules.module import (
     _global_forward_pre_hooks,
 )
 
-__all__ = ["calls_only", "has_hooks", "is_own"]
+__all__ = ["calls_only", "has_hooks", "is_marked", "is_own", "mark"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 OF_ALL_MODULES = _global_forward_hooks, _global_forward_pre_hooks, _global_backward_hooks, _global_backward_pre_hooks
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module, or the backward pass through it, runs hooks."""
+    """Tell whether a call of the module, or the backward pass through it, runs hooks."""
     own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(len(hooks) > 0 for hooks in (*own, *OF_ALL_MODULES))
 
 
 def calls_only(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a call of the module is one of ``kind.forward``: it is not overridden, replaced, hooked or compiled."""
+    """Tell whether a call of the module runs ``kind.forward`` alone: not overridden, replaced, hooked or compiled."""
     return (isinstance(module, kind) and is_own(module, kind, "forward") and not has_hooks(module)
             and getattr(module, "_compiled_call_impl", None) is None)
 
 
 def is_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
-    """Whether a method of the module is that of ``kind``: neither overridden in its class nor replaced in itself."""
-    return getattr(type(module), name) is getattr(kind, name) and name not in vars(module)
+    """Tell whether a method of the module is that of ``kind``: not overridden in its class, not replaced in itself."""
+    return getattr(type(module), name, None) is getattr(kind, name) and name not in vars(module)
+
+
+def mark(method: Method, name: str) -> Method:
+    """Mark a method, with itself, so that what overrides it, or wraps it and copies its attributes, is not marked."""
+    setattr(method, name, method)
+    return method
+
+
+def is_marked(method: Any, name: str) -> bool:
+    """Tell whether a method itself is marked."""
+    function = getattr(method, "__func__", method)
+    return function is not None and getattr(function, name, None) is function

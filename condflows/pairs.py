@@ -83,10 +83,11 @@ class PairedFlow(nn.Module):
         """
         check_batch(side, x_a, "Flow")
         source, target = self.source.transform, self.target.transform
-        if _is_plain(self.source) and _is_plain(self.target) and _pairs_up(source, target):
+        run = side_by_side(source, target)
+        if run is not _one_after_the_other and _is_plain(self.source) and _is_plain(self.target):
             self.source._check(x_a, None)
             self.target._check(x_b, x_a)
-            z_a, logabsdet_a, z_b, logabsdet_b = side_by_side(source, target)(source, target, x_a, x_b, side)
+            z_a, logabsdet_a, z_b, logabsdet_b = run(source, target, x_a, x_b, side)
             return (self.source._distribution.log_prob(z_a) + logabsdet_a,
                     self.target._distribution.log_prob(z_b) + logabsdet_b)
         log_p_a, trace = self._read_source(x_a)
@@ -189,7 +190,7 @@ def _splits(source: Split, target: Split, x_a: Tensor, x_b: Tensor, side: Tensor
 
 
 def _pairs_up(source: Any, target: Any) -> bool:
-    """Whether source and target are compositions that can take turns, and memory is saved by it.
+    """Tell whether source and target are compositions that can take turns, and memory is saved by it.
 
     With gradients and without checkpoints, one flow after the other has the lower peak, for gradients take the place of
     activations sooner.
@@ -200,10 +201,10 @@ def _pairs_up(source: Any, target: Any) -> bool:
 
 
 def _is_plain(flow: Flow) -> bool:
-    """Whether a call of the flow is one of ``Flow.log_prob`` and nothing else."""
+    """Tell whether a call of the flow is one of ``Flow.log_prob`` and nothing else."""
     return calls_only(flow, Flow) and is_own(flow, Flow, "log_prob")
 
 
 def _saves(bijector: Any) -> bool:
-    """Whether it, or a part of it, is checkpointed."""
+    """Tell whether it, or a part of it, is checkpointed."""
     return getattr(bijector, "checkpoint", False) or any(map(_saves, getattr(bijector, "parts", None) or ()))

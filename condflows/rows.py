@@ -6,24 +6,22 @@ with :func:`shares_context`; all other code, for example a user's own, receives 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from condflows.checks import check_rows
+from condflows.hooks import Method, is_marked, mark
 from condflows.trace import Context, context_tensors, map_context
 
 __all__ = ["align_rows", "concat_rows", "context_for", "repeat_rows", "shares_context"]
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
 
 def shares_context(method: Method) -> Method:
     """Mark a method that follows the row rule. A method that overrides or wraps it is not marked by that."""
-    method.shares_context = method  # type: ignore[attr-defined]
-    return method
+    return mark(method, "shares_context")
 
 
 def context_for(method: Any, context: Context, count: int) -> Context:
@@ -34,8 +32,7 @@ def context_for(method: Any, context: Context, count: int) -> Context:
         context: of B rows; what is not made of tensors passes as it is.
         count: the number of inputs, B * n.
     """
-    function = getattr(method, "__func__", method)
-    if context is None or (method is not None and getattr(function, "shares_context", None) is function):
+    if context is None or is_marked(method, "shares_context"):
         return context
     try:
         tensors = context_tensors(context)
@@ -67,13 +64,12 @@ def align_rows(inputs: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
     return inputs.unflatten(0, (rows, count // rows)), *(values.unsqueeze(1) for values in parameters)
 
 
-def concat_rows(inputs: Tensor, values: Tensor) -> Tensor:
-    """Append values of B rows to the channels of inputs of B * n rows."""
-    rows, count = values.shape[0], inputs.shape[0]
+def concat_rows(inputs: Tensor, values: Tensor, name: str) -> Tensor:
+    """Append values of B rows to the channels of inputs of B * n rows; ``name`` refuses others."""
+    count = inputs.shape[0]
+    rows = check_rows(values, count, name)
     if rows == count:
         return torch.cat([inputs, values], dim=1)
-    if rows == 0 or count % rows:
-        raise ValueError(f"expected a context of batch size {count} like its inputs, got shape {tuple(values.shape)}; "
-                         "pass one context for each input")
-    inputs, values = align_rows(inputs, values) if rows > 1 else (inputs[None], values[None])
-    return torch.cat([inputs, values.expand(*inputs.shape[:2], *values.shape[2:])], dim=2).flatten(0, 1)
+    grouped = inputs.unflatten(0, (rows, count // rows))
+    values = values.unsqueeze(1).expand(*grouped.shape[:2], *values.shape[1:])
+    return torch.cat([grouped, values], dim=2).flatten(0, 1)

@@ -93,7 +93,7 @@ class Split(Composition):
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The channels that go on, and those that are finished."""
+    """Part the channels that go on from those that are finished."""
     channels = values.shape[1]
     if channels < 2:
         raise ValueError(f"Split expects at least 2 channels, got shape {tuple(values.shape)}; "
@@ -103,7 +103,7 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def whole(outputs: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """What became of the first half, with the second half beside it again."""
+    """Put what became of the first half beside the second half again."""
     if outputs.shape != first.shape:
         raise ValueError(f"Split expects its inner bijector to keep the shape {tuple(first.shape)}, "
                          f"got {tuple(outputs.shape)}; end it with the Inverse of its Squeeze")

@@ -4,6 +4,7 @@ exported; and whatever its layers have been replaced with.
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -54,15 +55,8 @@ class Adapter(nn.Module):
         return self.layer(inputs) + self.up(self.down(inputs))
 
 
-class Noted(nn.Module):
-    """An activation that counts its calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = 0
-
+class OwnActivation(nn.Module):
     def forward(self, inputs):
-        self.calls += 1
         return inputs.tanh()
 
 
@@ -87,7 +81,7 @@ def each(kind, change):
 SUBSTITUTES = {
     "as it is": lambda module: module,
     "another activation": lambda module: replace(module, nn.ReLU, lambda _: nn.SiLU()),
-    "an activation of one's own": lambda module: replace(module, nn.ReLU, lambda _: Noted()),
+    "an activation of one's own": lambda module: replace(module, nn.ReLU, lambda _: OwnActivation()),
     "adapters": lambda module: replace(module, LAYERS, Adapter),
     "pruning": each(LAYERS, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)),
     "weight norm": each(LAYERS, parametrizations.weight_norm),
@@ -110,8 +104,7 @@ NETS = {  # wide and with many positions, where the library chooses other ways
 def test_a_net_is_one_function(name, substitute, monkeypatch):
     build, channels, side = NETS[name]
     torch.manual_seed(0)
-    net = SUBSTITUTES[substitute](perturb(build(), 0.05).double())
-    net = net.double()
+    net = SUBSTITUTES[substitute](perturb(build(), 0.05)).double()
     inputs = torch.randn(1, channels, side, side, dtype=torch.float64, requires_grad=True)
     args = (inputs, torch.randn(1, 3, 8, 8, dtype=torch.float64)) if name == "coupling with context" else (inputs,)
     parameters = [p for p in net.parameters() if p.requires_grad]
@@ -456,27 +449,30 @@ def test_a_source_whose_methods_know_of_no_record(kind):
         torch.testing.assert_close(outer.inverse_with_trace(outputs)[1], -logabsdet)
 
 
+class Own(Bijector):
+    """A composition as the documentation writes one: its parts, and what the trace holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = LUConv1x1(2)
+
+    @property
+    def parts(self):
+        return [self.part]
+
+    def forward(self, inputs, context=None):
+        return self.forward_with_trace(inputs, context)[:2]
+
+    def forward_with_trace(self, inputs, context=None):
+        outputs, logabsdet, entry = self.part.forward_with_trace(inputs)
+        return outputs, logabsdet, Trace([entry])
+
+    def inverse(self, inputs, context=None):
+        return self.part.inverse(inputs)
+
+
 @pytest.mark.parametrize("wrapped", [lambda part: part, lambda part: Chain([part]), lambda part: Split(part)])
 def test_hooks_of_a_composition_of_ones_own_run_while_it_is_recorded(wrapped):
-    class Own(Bijector):
-        def __init__(self):
-            super().__init__()
-            self.part = LUConv1x1(2)
-
-        @property
-        def parts(self):
-            return [self.part]
-
-        def forward(self, inputs, context=None):
-            return self.forward_with_trace(inputs, context)[:2]
-
-        def forward_with_trace(self, inputs, context=None):
-            outputs, logabsdet, entry = self.part.forward_with_trace(inputs)
-            return outputs, logabsdet, Trace([entry])
-
-        def inverse(self, inputs, context=None):
-            return self.part.inverse(inputs)
-
     own = Own()
     flow, calls = Flow(Chain([wrapped(own)])), []
     own.register_forward_hook(lambda module, args, result: calls.append(1) or (result[0], result[1] + 1))
@@ -584,7 +580,7 @@ class Frames(nn.Module):
     """A coupling's bounds, which count the methods of the library from a call to here."""
 
     def forward(self, raw_scale, raw_shift):
-        frame, self.depth = __import__("sys")._getframe(), 0
+        frame, self.depth = sys._getframe(), 0
         while frame:
             self.depth += "/condflows/" in frame.f_code.co_filename
             frame = frame.f_back
@@ -612,24 +608,4 @@ def test_a_pair_of_bijectors_without_parts():
 
 
 def test_a_composition_of_ones_own_in_a_recorded_pass():
-    class Own(Bijector):
-        """As the documentation writes one: its parts, and what the trace holds."""
-
-        def __init__(self):
-            super().__init__()
-            self.part = ActNorm(2)
-
-        @property
-        def parts(self):
-            return [self.part]
-
-        def forward(self, inputs, context=None):
-            return self.part(inputs)
-
-        def forward_with_trace(self, inputs, context=None):
-            outputs, logabsdet, entry = self.part.forward_with_trace(inputs)
-            return outputs, logabsdet, type(trace)([entry])
-
-    trace = Chain([ActNorm(2)]).forward_with_trace(torch.randn(3, 2))[2]
     assert repr(Chain([Own(), ActNorm(2)]).forward_with_trace(torch.randn(3, 2))[2]) == "Trace([[*], *])"
-    assert multiscale(1, (1,), ActNorm).data_shape == (1, None, None)

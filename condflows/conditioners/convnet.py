@@ -38,10 +38,10 @@ class ConvNet(nn.Sequential):
         positions, on_cpu = images.shape[0] * images.shape[2:].numel(), images.device.type == "cpu"
         if on_cpu and images.ndim == 4 and positions >= CHANNELS_LAST:
             images = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels_last, as vmap can do it too
-        limit = LARGE if on_cpu else 8 * LARGE
-        keep = torch.is_grad_enabled() and not self.checkpoint
-        width = self._width()
-        if keep or positions * width <= limit:
+        if torch.is_grad_enabled() and not self.checkpoint:  # hidden layers are kept
+            return super().forward(images)
+        limit, width = LARGE if on_cpu else 8 * LARGE, self._width()
+        if positions * width <= limit:
             return super().forward(images)
         run = super().forward
         if torch.is_grad_enabled():

@@ -57,7 +57,7 @@ class CouplingConditioner(nn.Module):
         if self.context_channels:
             context = soft_bound(require(self, context, self.context_channels), BOUND)
             code = self.encoder(resize(context, inputs)).relu()
-            inputs = concat_rows(inputs, code.to(inputs.dtype))
+            inputs = concat_rows(inputs, code.to(inputs.dtype), type(self).__name__)
         return self.net(inputs)
 
 

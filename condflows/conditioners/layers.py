@@ -1,4 +1,4 @@
-"""What the nets have in common: how they are built, start and check what they read."""
+"""Build the layers of the nets, start them at zero, and check what they read."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ POINTWISE = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GE
 
 
 def halo(layers: Iterable[nn.Module]) -> int | None:
-    """How many rows above and below a row of the outputs depends on; None where that is not known.
+    """Count the rows above and below that a row of the outputs depends on; None where that is not known.
 
     It is known of convolutions that keep the size and pad with zeros, and of activations at each position; without
     hooks, which are to see whole images, and parametrizations, which may give other weights at every call.

@@ -51,5 +51,5 @@ class MLPConditioner(nn.Module):
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = require(self, inputs, self.num_inputs)
         if self.context_features:
-            inputs = concat_rows(inputs, require(self, context, self.context_features))
+            inputs = concat_rows(inputs, require(self, context, self.context_features), type(self).__name__)
         return self.net(soft_bound(torch.asinh(inputs), BOUND))
