@@ -1,4 +1,4 @@
-"""One thread for each process, started ones too; the names that doctests may use without an import."""
+"""Setup of all tests: one thread for each process and its children; names that doctests use without an import."""
 
 import os
 

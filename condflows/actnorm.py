@@ -19,9 +19,10 @@ class ActNorm(Bijector):
 
     :math:`a` (``log_scale``), :math:`b` (``shift``) and the constant :math:`u` (``unit``) are set by
     :func:`condflows.initialize`: every channel of the output has mean 0 and standard deviation 1, and :math:`u` is the
-    standard deviation of the input, 1 before. Without a conditioner :math:`\alpha = \beta = 0`. With one, they are its
-    offsets: ``conditioner(context)`` is ``(batch, 2*C)``, or ``(batch, 2*C, *spatial)`` for a map of its own at every
-    position; the raw :math:`\alpha` come first, then the raw :math:`\beta`, and ``affine`` bounds both.
+    standard deviation of the input (1 before that). Without a conditioner :math:`\alpha = \beta = 0`. With one, it
+    predicts them as offsets: ``conditioner(context)`` is ``(batch, 2*C)``, or ``(batch, 2*C, *spatial)`` for separate
+    offsets at every position; the raw :math:`\alpha` come first, then the raw :math:`\beta`, and ``affine`` bounds
+    both.
     Inverse: :math:`x = e^{-a - \alpha} (y - b - e^a u \beta)`.
 
     Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant, in nats: the sum of :math:`a + \alpha`
@@ -72,7 +73,7 @@ class ActNorm(Bijector):
         return ((values - offset) * scale).reshape(inputs.shape), -sum_log_scale(log_scale, inputs)
 
     def _log_scale_and_shift(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Compute both: one row for all inputs, or one for each row of the context."""
+        """Return log-scale and shift: one row for all inputs, or one for each row of the context."""
         check_inputs(inputs, "ActNorm", self.num_channels)
         log_scale, shift = _per_channel(self.log_scale, inputs), _per_channel(self.shift, inputs)
         if self.conditioner is None:
@@ -108,12 +109,12 @@ class ActNorm(Bijector):
 
 
 def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
-    """One value for each channel, in a shape that broadcasts to the inputs."""
+    """Reshape one value for each channel so that it broadcasts to the inputs."""
     return values.view(1, -1, *(1 for _ in inputs.shape[2:]))
 
 
 def _deviation(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The standard deviation of each channel; 1 where it is no more than the rounding of ``dtype``."""
+    """Return the standard deviation of each channel; 1 where it is no more than the rounding of ``dtype``."""
     values = values.transpose(0, 1).flatten(1)
     deviation = values.std(1, correction=min(1, values.shape[1] - 1))
     rounding = 16 * torch.finfo(dtype).eps * values.abs().amax(1) + torch.finfo(dtype).tiny

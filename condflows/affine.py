@@ -1,4 +1,4 @@
-"""From a net's raw outputs to the log-scale and shift of an affine map: the choices, as functions."""
+"""Functions that turn a net's raw outputs into the log-scale and shift of an affine map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AffineMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def soft_bound(x: Tensor, bound: float) -> Tensor:
-    r""":math:`x / \sqrt{1 + (x / b)^2}`: the identity to second order at 0, and always within :math:`\pm b`."""
+    r"""Return :math:`x / \sqrt{1 + (x / b)^2}`: the identity to second order at 0, always within :math:`\pm b`."""
     return bound * torch.sin(torch.atan(x / bound))  # the same function, without squares that overflow
 
 

@@ -1,4 +1,4 @@
-"""The contract of every operation, and the dtype and sums of the log-determinants that all of them share."""
+"""The contract of every operation, and what operations share: calls of conditioners, sums of log-determinants."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Bijector(Transform):
     """
 
     parts: Sequence[Transform] | None = None
-    """The bijectors a composition routes its context to; None for a single operation."""
+    """The bijectors to which a composition routes its context; None for a single operation."""
 
     data_shape: tuple[int | None, ...] | None = None
-    """The shape of one input without the batch, None where a size is open; None altogether where it is not known."""
+    """The shape of one input without the batch, with None for an open size; None alone if the shape is not known."""
 
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         """Map data to noise: ``(outputs, logabsdet)``."""
@@ -74,25 +74,25 @@ class Bijector(Transform):
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which log-determinants, matrices and densities are computed."""
+    """Return the dtype in which log-determinants, matrices and densities are computed."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def precise(inputs: Tensor) -> Any:
-    """A context manager that leaves autocast, if it is on."""
+    """Return a context manager that turns autocast off."""
     device = inputs.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def zero_logabsdet(inputs: Tensor) -> Tensor:
-    """The log-determinant ``(batch,)`` of a map that keeps volumes."""
+    """Return the log-determinant ``(batch,)`` of a map that preserves volume: zeros."""
     return inputs.new_zeros(inputs.shape[0], dtype=at_least_float32(inputs.dtype))
 
 
 def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
-    """The log-determinant ``(batch,)`` of scaling ``inputs`` by ``exp(log_scale)``.
+    """Return the log-determinant ``(batch,)`` of scaling ``inputs`` by ``exp(log_scale)``.
 
-    ``log_scale`` has a row for all inputs, one for each, or one for every n in a row, and broadcasts to them.
+    ``log_scale`` has one row for all inputs, one for each, or one for every n consecutive ones, and broadcasts to them.
     """
     repeats = math.prod(inputs.shape[1:]) // max(1, math.prod(log_scale.shape[1:]))
     total = log_scale.sum(list(range(1, log_scale.ndim)), dtype=at_least_float32(log_scale.dtype))
@@ -102,9 +102,9 @@ def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
 
 def parameters_from(conditioner: nn.Module, name: str, inputs: Tensor, context: Context,
                     *first: Tensor) -> tuple[Tensor, int]:
-    """Call a conditioner with a context, which must be there, or with a first part and a context, which need not.
+    """Call a conditioner with a required context, or with a first part of the inputs and an optional context.
 
-    Returns its tensor, and the number of rows that it should have: as many as the context has, or the first part.
+    Returns its tensor, and the number of rows that it should have: that of the first part if given, or of the context.
     """
     if context is None and not first:
         raise ValueError(f"{name} has a conditioner and expects a context, got None; pass context=...")

@@ -1,4 +1,4 @@
-"""Composition in a row, and the swap of directions."""
+"""Bijectors one after the other, and a bijector with its directions swapped."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["Chain", "Inverse"]
 
 
 class Chain(Composition):
-    r"""The bijectors one after the other; any nflows transform may be among them.
+    r"""Bijectors applied one after the other; nflows transforms may be among them.
 
     With the bijectors :math:`f_1, \ldots, f_n`, :math:`h_0 = x` and :math:`c_i` the context of the i-th,
 
     .. math:: h_i = f_i(h_{i-1}, c_i), \quad y = h_n
 
-    A :class:`condflows.Trace` as context is dealt out, the n-th bijector receiving the n-th entry in either
-    direction; any other context goes to all of them unchanged. The trace of the chain holds :math:`h_1, \ldots, h_n`.
+    A :class:`condflows.Trace` as context is dealt out: the n-th bijector receives the n-th entry, in either
+    direction. Any other context goes to all of them unchanged. The trace of the chain holds :math:`h_1, \ldots, h_n`.
 
-    Shapes: as the bijectors make them. Log-determinant, in nats: the sum of theirs,
+    Shapes: those of the bijectors. Log-determinant, in nats: the sum of theirs,
     :math:`\sum_i \log \left| \det \partial h_i / \partial h_{i-1} \right|`.
     Paper: RealNVP (arXiv 1605.08803) section 3.4.
 
     Args:
         bijectors: in the order of ``forward``.
         checkpoint: keep only the chain's inputs and recompute its activations in the backward pass
-            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): memory for a third to a half more time. Set
-            it on the steps of a flow rather than on the whole.
+            (:func:`torch.utils.checkpoint.checkpoint`, non-reentrant): this saves memory and takes a third to a half
+            more time. Set it on the steps of a flow rather than on the whole.
 
     Raises:
         ValueError: a trace of another structure.
@@ -118,7 +118,7 @@ class Inverse(Composition):
 
     @property
     def parts(self) -> Sequence[Transform] | None:  # type: ignore[override]
-        """Those of the bijector."""
+        """The parts of the bijector; None for a single operation."""
         return getattr(self.bijector, "parts", None)
 
     @records
@@ -138,7 +138,7 @@ class Inverse(Composition):
 
 def recompute_chain(run: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor, context: Context,
                     record: list[Any] | None) -> tuple[Tensor, Tensor]:
-    """Run a direction of a chain in a checkpoint; what it records is that of the first run."""
+    """Run a direction of a chain in a checkpoint; the recorded trace is that of the first run."""
     if record is None:
         return recompute(run, inputs, context, use_reentrant=False)
 

@@ -1,4 +1,4 @@
-"""Refuse at the edge what does not fit: each message says what was expected, what came, and what to do."""
+"""Checks of arguments: each message says what was expected, what came, and what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_batch", "check_count", "check_inputs", "check_invertible", "ch
 
 
 def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:
-    """Refuse what is not a floating-point ``(batch, num_channels, *spatial)`` tensor."""
+    """Refuse inputs other than a floating-point ``(batch, num_channels, *spatial)`` tensor."""
     if not isinstance(inputs, Tensor):
         raise TypeError(f"{name} expects a tensor, got {type(inputs).__name__}; convert it with torch.as_tensor")
     if not inputs.is_floating_point():
@@ -29,13 +29,13 @@ def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> 
 
 
 def check_count(count: int, least: int, expected: str, advice: str = "pass a whole number") -> None:
-    """Refuse what is not a whole number of at least so many."""
+    """Refuse a count that is not a whole number of at least ``least``."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
         raise ValueError(f"{expected}, got {count!r}; {advice}")
 
 
 def check_like(tensor: Tensor, module: nn.Module, name: str) -> None:
-    """Refuse a device or dtype other than that of the parameters; under autocast any floating-point dtype will do."""
+    """Refuse a tensor of another device or dtype than the parameters; autocast allows any floating-point dtype."""
     own = next(module.parameters(), tensor)
     autocast = tensor.is_floating_point() and torch.is_autocast_enabled(own.device.type)
     if tensor.device != own.device or not (autocast or tensor.dtype == own.dtype):
@@ -44,14 +44,14 @@ def check_like(tensor: Tensor, module: nn.Module, name: str) -> None:
 
 
 def check_batch(context: Context, inputs: Tensor, name: str) -> None:
-    """Refuse a context, traces included, that has not one row for each input."""
+    """Refuse a context or trace that does not have one row for each input."""
     for tensor in context_tensors(context):
         if tensor.ndim == 0 or tensor.shape[0] != inputs.shape[0]:
             raise _other_rows(tensor, inputs.shape[0], name)
 
 
 def check_rows(context: Context, count: int, name: str) -> int:
-    """Refuse a context whose rows cannot serve so many inputs, as many each; return the number of rows."""
+    """Return the number of rows of a context, and refuse one whose number of rows does not divide ``count``."""
     tensors = context_tensors(context)
     other = [tensor for tensor in tensors if tensor.ndim == 0 or tensor.shape[0] != count]
     if not other:
@@ -68,7 +68,7 @@ def _other_rows(tensor: Tensor, count: int, name: str) -> ValueError:
 
 
 def check_invertible(transform: Any) -> None:
-    """Refuse what is no bijector, ours or from nflows."""
+    """Refuse an object that is neither a condflows bijector nor an nflows transform."""
     if not hasattr(transform, "inverse"):
         raise TypeError(f"expected a bijector or an nflows transform, got {type(transform).__name__}, which has no "
                         "inverse; derive yours from condflows.Bijector")

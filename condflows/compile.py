@@ -28,19 +28,19 @@ def compile_steps(flow: Model, **options: Any) -> Model:
     """Compile the steps of a flow in place and return it; the rest, squeezes, splits and priors, runs as before.
 
     A step is a :class:`Chain` that contains no other, as :func:`condflows.glow_step` builds them; it is compiled in
-    both directions. Steps of one kind, of the same modules and sizes of parameters, share what is compiled, so its
+    both directions. Steps of one kind, with the same modules and sizes of parameters, share their compiled code, so its
     amount grows with the levels of a flow and not with its depth. A kind is compiled when it is first called, and again
-    for what needs other code: the other direction, with or without gradients, under autocast, for other sizes or
-    layouts of its inputs. Maps, shapes and log-determinants stay what they are, up to the rounding of the dtype. A step
-    runs as before while a module in it has hooks, and copies are not compiled. Paper: none.
+    for each case that needs other code: the other direction, with or without gradients, under autocast, for other sizes
+    or layouts of its inputs. Maps, shapes and log-determinants stay the same, up to the rounding of the dtype. A step
+    runs uncompiled while a module in it has hooks, and copies are not compiled. Paper: none.
 
     Args:
-        flow: a flow, a pair of flows or a bijector; wrapped, for example for distributed training, or to be wrapped.
+        flow: a flow, a pair of flows or a bijector, before or after wrapping, for example for distributed training.
         options: those of :func:`torch.compile`. Unless given, ``fullgraph=True``: a step that is not one graph, for
             example for a spline of nflows, is an error; and where torch knows it (2.13), ``recompile_limit=64``.
 
     Raises:
-        ValueError: there are no steps in it.
+        ValueError: the flow has no steps.
 
     >>> bijector = multiscale(1, (2, 2), lambda c: glow_step(c, conditioners.CouplingConditioner(c, 8)))
     >>> flow = compile_steps(Flow(bijector), backend="eager")
@@ -65,10 +65,10 @@ def compile_steps(flow: Model, **options: Any) -> Model:
 
 
 def _compile(method: Any, options: dict[str, Any]) -> Direction:
-    """A compiled clone of a method of a chain.
+    """Return a compiled clone of a method of a chain.
 
     Dynamo keeps its compilations, their limit and the sizes it has seen with the code object, so each kind of step has
-    one of its own: of another level, the sizes would make it compile for any size.
+    its own code object: if levels shared one, their sizes would make dynamo compile for any size.
     """
     from torch._dynamo.exc import Unsupported
 
@@ -88,14 +88,14 @@ def _compile(method: Any, options: dict[str, Any]) -> Direction:
 
 @cache
 def _compiled_class(kind: type[Chain]) -> type[Chain]:
-    """The class of the compiled chains of a kind. Their copies, also those in files, are of the kind itself."""
+    """Return a subclass of ``kind`` whose chains run compiled; copied or saved, they are plain chains of ``kind``."""
     if issubclass(kind, _Compiled):
         return kind
     return type(f"Compiled{kind.__name__}", (_Compiled, kind), {"plain": kind, "__module__": __name__})
 
 
 class _Compiled(Chain):
-    """A chain that runs compiled, unless a module in it has hooks, which would not run."""
+    """A chain that runs compiled, unless a module in it has hooks, which compiled code would skip."""
 
     plain: type[Chain]
     _compiled: tuple[Direction, Direction]

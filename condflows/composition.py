@@ -1,4 +1,4 @@
-"""Share among compositions their trace, and how their parts are called while it is recorded."""
+"""The base class of compositions, and how their parts are called while a trace is recorded."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Composition", "recording", "recording_inverse", "records", "takes_re
 
 
 def records(method: Method) -> Method:
-    """Mark a direction of a composition that appends its trace to the list that it is given as ``record``."""
+    """Mark a method that appends the trace of its call to a list passed as ``record``."""
     return mark(method, "records")
 
 
 def takes_record(method: Any) -> bool:
-    """Tell whether a method may be given ``record``: it is marked, or says so where it overrides or wraps one."""
+    """Tell whether a method accepts ``record``: it is marked, or its signature has such a parameter."""
     if is_marked(method, "records"):
         return True
     parameters = inspect.signature(method, follow_wrapped=False).parameters
@@ -32,9 +32,9 @@ def takes_record(method: Any) -> bool:
 
 
 class Composition(Bijector):
-    """A bijector made of others, to which it routes its context.
+    """A bijector made of other bijectors, to which it routes its context.
 
-    ``forward`` and ``inverse`` take a list as ``record`` too, and append to it the trace of the call. So a recorded
+    ``forward`` and ``inverse`` also take a list as ``record``, and append the trace of the call to it. So a recorded
     pass is a call like any other.
     """
 
@@ -58,7 +58,7 @@ class Composition(Bijector):
 
 
 def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the part itself, to be called; with a list as ``record``, so that the call appends its trace to it."""
+    """Return a callable that runs the part forward; given a list as ``record``, it appends the call's trace to it."""
     check_invertible(part)
     if record is None:
         return part
@@ -68,7 +68,7 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
 
 
 def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the inverse of the part, to be called; with a list as ``record``, it appends the call's trace to it."""
+    """Return a callable that runs the part's inverse; given a list as ``record``, it appends the call's trace to it."""
     check_invertible(part)
     if record is None:
         return part.inverse
@@ -79,7 +79,7 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
 
 def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace: Callable[..., Recorded] | None,
               record: list[Any], inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-    """Call a part whose trace is its outputs, or what its own ``forward_with_trace`` returns."""
+    """Call a part and append its trace to ``record``: its outputs, or the trace that ``with_trace`` returns."""
     if with_trace is None or getattr(part, "parts", None) is None:
         outputs, logabsdet = call(inputs, context)
         record.append(outputs)
@@ -92,6 +92,6 @@ def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace:
 
 
 def _recording_method(composition: Composition, name: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The method of this name that records, of the nearest class that has one."""
+    """Return the method ``name`` of the nearest base class in which it records."""
     methods: Any = (vars(kind).get(name) for kind in type(composition).__mro__)
     return next(method for method in methods if is_marked(method, "records"))

@@ -23,7 +23,7 @@ __all__ = ["Flow"]
 
 
 class StandardNormal(Distribution):
-    """Independent standard normals in any shape, summed in at least float32."""
+    """The standard normal distribution in any shape; log-densities are summed in at least float32."""
 
     def _log_prob(self, inputs: Tensor, context: Context) -> Tensor:
         energy = 0.5 * inputs.to(at_least_float32(inputs.dtype)).square().flatten(1).sum(1)
@@ -45,8 +45,8 @@ class Flow(NFlow):
 
     Args:
         transform: maps data to noise; a condflows bijector or an nflows transform. To sample, it must keep the shape.
-        shape: of one input without the batch, None where a size is open: ``(10,)``, ``(3, 64, 64)``,
-            ``(3, None, None)``. Unless given it is that of the transform, if that knows it, as those of
+        shape: the shape of one input without the batch, with None for an open size: ``(10,)``, ``(3, 64, 64)``,
+            ``(3, None, None)``. By default that of the transform, if the transform knows it, as those of
             :func:`condflows.multiscale` do. Only sampling needs it.
 
     Raises:
@@ -72,13 +72,13 @@ class Flow(NFlow):
 
     @property
     def transform(self) -> Bijector:
-        """The map from data to noise; where it comes from nflows, with nflows' methods alone."""
+        """The map from data to noise; an nflows transform has the methods of nflows only."""
         return self._transform  # type: ignore[return-value]
 
     @records
     def forward(self, inputs: Tensor, context: Context = None,  # type: ignore[override]
                 record: list[Any] | None = None) -> Tensor:
-        """Return ``log_prob``, so that wrappers for distributed training and compilation see it."""
+        """Return ``log_prob``, as wrappers for distributed training and compilation call ``forward`` only."""
         return self.log_prob(inputs, context) if record is None else self.log_prob(inputs, context, record)
 
     @records
@@ -86,7 +86,7 @@ class Flow(NFlow):
                  record: list[Any] | None = None) -> Tensor:
         """Return the log-density ``(batch,)`` of the inputs given their contexts, in nats.
 
-        A list that is given as ``record`` receives the trace of the transform.
+        A list passed as ``record`` receives the trace of the transform.
         """
         self._check(inputs, context)
         check_invertible(self.transform)
@@ -100,13 +100,13 @@ class Flow(NFlow):
         """Draw samples ``(num_samples, *shape)``, or ``(context_size, num_samples, *shape)`` with a context.
 
         Args:
-            num_samples: of each condition.
-            context: conditions, one a row. What belongs to a condition is made once for all of its samples.
-            temperature: multiplies the deviation of the noise; at 0 the result is deterministic.
+            num_samples: the number of samples for each condition.
+            context: conditions, one a row. What depends on a condition alone is computed once for all of its samples.
+            temperature: multiplies the standard deviation of the noise; at 0 the result is deterministic.
             generator: draws the noise, on its own device.
-            batch_size: how many samples of each condition are made at a time, all unless given.
-            size: the spatial size of the samples where ``shape`` leaves it open; unless given, that of the images in
-                the context, or of the last entry of a trace.
+            batch_size: the number of samples for each condition that are drawn at a time; all by default.
+            size: the spatial size of the samples where ``shape`` leaves it open; by default that of the images in the
+                context, or of the last entry of a trace.
         """
         return self.sample_and_log_prob(num_samples, context, temperature, generator, batch_size, size)[0]
 
@@ -145,7 +145,7 @@ class Flow(NFlow):
         return self.transform(inputs, context)[0]
 
     def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
-        """Return the data of a noise, of the same shape."""
+        """Return the data that the noise maps to, of the same shape."""
         self._check(noise, context)
         return self.transform.inverse(noise, context)[0]
 
@@ -174,7 +174,7 @@ def _checked_shape(shape: Sequence[int | None]) -> tuple[int | None, ...]:
 
 def _sample_shape(shape: tuple[int | None, ...] | None, context: Context,
                   size: Sequence[int] | None) -> tuple[int, ...]:
-    """The shape of one sample: that of the flow, whose open sizes are those of ``size``, or of the context's images."""
+    """Return the shape of one sample: the flow's, with open sizes from ``size`` or from the context's images."""
     if shape is None or None in shape[:1]:
         raise ValueError(f"Flow has the open shape {shape} and cannot tell the number of channels from its transform; "
                          "build it with shape=(C,) for vectors, or with shape=(C, None, None) for images")
@@ -193,7 +193,7 @@ def _sample_shape(shape: tuple[int | None, ...] | None, context: Context,
 
 
 def _image_size(shape: tuple[int | None, ...], context: Context) -> tuple[int, ...]:
-    """The one spatial size of the images of a context; of a trace that of the last entry, which is that of the data."""
+    """Return the spatial size that all images of a context share; for a trace, that of its last entry, the data's."""
     tensors = context_tensors(context)
     images = [tensor for tensor in (tensors[-1:] if isinstance(context, Trace) else tensors) if tensor.ndim > 2]
     if not images:

@@ -38,7 +38,7 @@ def glow_step(num_channels: int, coupling: nn.Module, actnorm: nn.Module | None 
         checkpoint: recompute the step's activations in the backward pass.
 
     Raises:
-        ValueError: fewer than two channels; when it is called, the errors of the three.
+        ValueError: fewer than two channels; when the step is called, the errors of its three operations.
 
     >>> step = glow_step(4, conditioners.CouplingConditioner(4, width=8))
     >>> step(torch.randn(2, 4, 8, 8))[0].shape
@@ -63,17 +63,17 @@ def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builde
     and levels. Paper: Glow (arXiv 1807.03039) figure 2.
 
     Args:
-        channels: of the data.
+        channels: the number of channels of the data.
         steps: the number of steps of each level, finest first; its length is the number of levels.
         step: builds a step for a number of channels.
         prior: builds the prior of a split for the number of channels before it, or None.
         top: builds the prior of the coarsest level, where nothing is left to split, or None.
-        factor: of each squeeze.
-        spatial_dims: of the data, 0 to 3.
+        factor: the factor of each squeeze.
+        spatial_dims: the number of spatial dimensions of the data, 0 to 3.
 
     Raises:
-        ValueError: ``steps`` that are no sequence of whole numbers; when it is called, sizes that are not multiples of
-            ``factor ** len(steps)``.
+        ValueError: ``steps`` that are no sequence of whole numbers; when the flow is called, sizes that are not
+            multiples of ``factor ** len(steps)``.
 
     >>> def step(c):
     ...     return glow_step(c, conditioners.CouplingConditioner(c, width=8))

@@ -1,4 +1,4 @@
-"""Tell what stands behind a call: hooks, methods that were overridden or replaced, and methods that are marked."""
+"""Tests for hooks, for methods that were overridden or replaced, and for marked methods."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def calls_only(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def is_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
-    """Tell whether a method of the module is that of ``kind``: not overridden in its class, not replaced in itself."""
+    """Tell whether a method of the module is that of ``kind``: neither overridden in a subclass nor replaced."""
     return getattr(type(module), name, None) is getattr(kind, name) and name not in vars(module)
 
 
 def mark(method: Method, name: str) -> Method:
-    """Mark a method, with itself, so that what overrides it, or wraps it and copies its attributes, is not marked."""
+    """Mark a method by an attribute that holds the method itself, so that overrides and wrappers are not marked."""
     setattr(method, name, method)
     return method
 
 
 def is_marked(method: Any, name: str) -> bool:
-    """Tell whether a method itself is marked."""
+    """Tell whether this very method is marked, and not one that it overrides or wraps."""
     function = getattr(method, "__func__", method)
     return function is not None and getattr(function, name, None) is function

@@ -1,4 +1,4 @@
-"""From 8-bit images to densities and back to bits."""
+"""Dequantization of integer images, and bits per dimension."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
     r"""Dequantize uniformly: integers in ``[0, 2**bits)`` to floats in ``[0, 1)``.
 
     :math:`y = (x + u) / 2^b`, :math:`u` uniform in :math:`[0, 1)`. With :math:`D` values, the expected log-density of
-    :math:`y` less :math:`D b \log 2` is a lower bound of :math:`\log P(x)`; :func:`bits_per_dim` has it in bits.
+    :math:`y` less :math:`D b \log 2` is a lower bound of :math:`\log P(x)`; :func:`bits_per_dim` states it in bits.
 
     Shapes: any, to the same, in torch's default dtype. Paper: arXiv 1511.01844, A note on the evaluation of generative
     models.
 
     Args:
         images: integers of any shape.
-        bits: per value.
-        generator: of the noise u, uniform in [0, 1); its device is where the noise is drawn.
+        bits: the number of bits of a value.
+        generator: draws the noise u, on its own device.
 
     Raises:
         TypeError: floating-point images.
@@ -62,7 +62,7 @@ def bits_per_dim(log_prob: Tensor, num_dims: int | Sequence[int], bits: int = 8)
     Args:
         log_prob: log-densities of the dequantized images, in nats.
         num_dims: D, or the shape of one image without its batch.
-        bits: b, per value.
+        bits: b, the number of bits of a value.
 
     Raises:
         ValueError: a number of dimensions below 1.

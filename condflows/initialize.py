@@ -1,4 +1,4 @@
-"""Data-dependent initialization, as an act of its own."""
+"""Data-dependent initialization of actnorms, as an explicit call."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Model = TypeVar("Model", bound=nn.Module)
 def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
     r"""Set every actnorm, conditional or not, so that its output on this batch has mean 0 and deviation 1 per channel.
 
-    One forward pass, in which each :class:`condflows.ActNorm` is set from what reaches it before it is applied: where
-    that has mean :math:`m` and standard deviation :math:`\sigma` in a channel, it gets :math:`u = \sigma`,
+    In one forward pass each :class:`condflows.ActNorm` is set from its inputs before it is applied. Where these have
+    mean :math:`m` and standard deviation :math:`\sigma` in a channel, it gets :math:`u = \sigma`,
     :math:`a = - \log \sigma'` and :math:`b = - m' / \sigma'`, with :math:`m'` and :math:`\sigma'` those of
     :math:`e^\alpha x + u \beta`, which is :math:`x` without a conditioner. Nothing else changes. Channels that are
     constant in the batch are centred and keep their scale. Larger batches are better.
@@ -40,7 +40,7 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
         TypeError: a wrapper, for example of distributed training: initialize the flow before it is wrapped.
         ValueError: an empty batch, or NaN or infinite values in inputs or context.
 
-    Returns the flow itself. On any error it is left as it was.
+    Returns the flow itself. On any error the flow is left unchanged.
 
     >>> actnorm = initialize(ActNorm(3), 5 + 2 * torch.randn(100, 3))
     >>> actnorm(5 + 2 * torch.randn(10_000, 3))[0].mean().abs() < 0.5

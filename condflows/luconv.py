@@ -50,7 +50,7 @@ class LUConv1x1(Bijector):
     >>> bool(logabsdet.abs().max() < 1e-4)  # a rotation
     True
 
-    With a conditioner every sample has a matrix of its own:
+    With a conditioner every sample has its own matrix:
 
     >>> convolution = LUConv1x1(4, conditioners.MLPConditioner(5, 2 * 4 * 4 + 4))
     >>> outputs, logabsdet = convolution(torch.randn(2, 4, 8, 8), context=torch.randn(2, 5))
@@ -94,7 +94,7 @@ class LUConv1x1(Bijector):
         return _multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
 
     def _factors(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """``L``, ``U + diag(s)`` and ``log |s|``: one of each for all inputs, or one for each row of the context."""
+        """Return ``L``, ``U + diag(s)`` and ``log |s|``, with one row for all inputs or one per row of the context."""
         check_inputs(inputs, "LUConv1x1", self.num_channels)
         dtype = at_least_float32(inputs.dtype)
         identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
@@ -120,7 +120,7 @@ class LUConv1x1(Bijector):
 
 
 def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
-    """Multiply by the matrix at every position: one for all inputs, or one for every n inputs in a row."""
+    """Multiply every position by a matrix: one for all inputs, or one for every n consecutive inputs."""
     batch, channels = inputs.shape[:2]
     columns = inputs.to(matrix.dtype).reshape(batch, channels, math.prod(inputs.shape[2:]))
     with precise(inputs):
@@ -136,6 +136,6 @@ def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _bounded(matrix: Tensor) -> Tensor:
-    """Shrink so that the Frobenius norm stays below 1/2; the identity to second order."""
+    """Shrink a matrix so that its Frobenius norm stays below 1/2; the identity to second order."""
     norm = torch.linalg.matrix_norm(matrix, keepdim=True)
     return matrix / torch.hypot(2 * norm, torch.ones_like(norm))

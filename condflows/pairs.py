@@ -27,7 +27,7 @@ Together = Callable[..., Results]
 
 
 class PairedFlow(nn.Module):
-    r"""Two flows: p(x_a), and p(x_b given x_a), whose every operation may read the source's operation beside it.
+    r"""Two flows, p(x_a) and p(x_b given x_a); each operation of the second may read its counterpart in the first.
 
     With :math:`f` the target's transform, :math:`T(x_a)` the trace of the source and :math:`z = f(x_b, T(x_a))`,
 
@@ -39,7 +39,7 @@ class PairedFlow(nn.Module):
     :class:`Flow` and stay usable alone.
 
     Shapes: ``x_a`` is ``(batch, channels_a, *spatial_a)`` and ``x_b`` ``(batch, channels_b, *spatial_b)``; the two
-    spatial sizes are one unless every net resizes what it reads, as
+    spatial sizes agree unless every net resizes what it reads, as
     :class:`condflows.conditioners.CouplingConditioner` does. Log-densities are ``(batch,)``, in nats.
     Paper: Full-Glow (arXiv 2012.05846) section 4; C-Flow (arXiv 1912.07009).
 
@@ -48,7 +48,7 @@ class PairedFlow(nn.Module):
         target: the flow, or bijector, of x_b given the source's trace.
 
     Raises:
-        ValueError: a context that is missing, a target of another structure than the source; and those of
+        ValueError: a context that is missing, a target of another structure than the source; and the errors of
             :class:`Flow`.
         TypeError: a context that is no tensor ``x_a`` and no pair ``(x_a, side)``, and a source that is no condflows
             bijector.
@@ -73,13 +73,13 @@ class PairedFlow(nn.Module):
                             f"{type(self.source.transform).__name__}; put it into a condflows.Chain")
 
     def forward(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return ``log_probs``, so that wrappers for distributed training and compilation see it."""
+        """Return ``log_probs``, as wrappers for distributed training and compilation call ``forward`` only."""
         return self.log_probs(x_a, x_b, side)
 
     def log_probs(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats.
 
-        Of checkpoints in both flows no trace is kept: see :func:`side_by_side`.
+        Where both flows are checkpointed, no trace is kept: see :func:`side_by_side`.
         """
         check_batch(side, x_a, "Flow")
         source, target = self.source.transform, self.target.transform
@@ -102,7 +102,8 @@ class PairedFlow(nn.Module):
                size: Sequence[int] | None = None) -> Tensor:
         """Draw samples ``(context_size, num_samples, *shape)`` of x_b, as :meth:`Flow.sample` does.
 
-        The source reads each x_a once. Without ``size``, where the target's shape is open, they have the size of x_a.
+        The source reads each x_a once. Where the target's shape is open, samples have the size of x_a, unless ``size``
+        is given.
         """
         return self.target.sample(num_samples, self._trace(context), temperature, generator, batch_size, size)
 
@@ -119,15 +120,15 @@ class PairedFlow(nn.Module):
         return self.target.transform_to_noise(inputs, self._trace(context))
 
     def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
-        """Return the x_b of a noise given x_a."""
+        """Return the x_b that the noise maps to given x_a."""
         return self.target.transform_from_noise(noise, self._trace(context))
 
     def transfer(self, content: Tensor, content_context: Context, new_context: Context) -> Tensor:
-        """Put the content of one x_b on the structure of another x_a (section 5.4): its noise, decoded there."""
+        """Transfer the content of one x_b to the structure of another x_a: decode its noise there (section 5.4)."""
         return self.transform_from_noise(self.transform_to_noise(content, content_context), new_context)
 
     def _trace(self, context: Context) -> Tensor | Trace:
-        """Return what the target reads of the context x_a, or ``(x_a, side)``: the source's trace of it."""
+        """Return the target's context for x_a or ``(x_a, side)``: the source's trace of x_a, with ``side`` appended."""
         if context is None:
             raise ValueError("PairedFlow expects the source image as context, got None; pass context=x_a")
         x_a, side = context if isinstance(context, (tuple, list)) and len(context) == 2 else (context, None)
@@ -138,7 +139,7 @@ class PairedFlow(nn.Module):
         return beside(self._read_source(x_a)[1], side)
 
     def _read_source(self, x_a: Tensor) -> tuple[Tensor, Tensor | Trace]:
-        """The log-density of x_a, and the source's trace of it, by one call of the source."""
+        """Return the log-density of x_a and the source's trace of it, from one call of the source."""
         trace: list[Tensor | Trace] = []
         records = takes_record(self.source.forward) and takes_record(self.source.log_prob)
         log_p_a = self.source(x_a, **({"record": trace} if records else {}))
@@ -148,16 +149,16 @@ class PairedFlow(nn.Module):
 
 
 def beside(entry: Tensor | Trace, side: Tensor | None) -> Tensor | Trace:
-    """Return what the target reads: what the source recorded, with side information."""
+    """Append side information, if any, to a trace of the source or to one entry of it."""
     return entry if side is None else Trace([entry]).concat(side)[0]
 
 
 def side_by_side(source: Any, target: Any) -> Together:
-    """Choose how source and target are run forward: part beside part where that saves memory, or one after the other.
+    """Choose how to run source and target forward: part by part in turn if that saves memory, else one after the other.
 
-    Part beside part, each part of the target reads the part of the source beside it, so no more than a part's trace
-    exists at a time; a checkpoint of both keeps their two inputs and recomputes both. The function that is returned
-    takes ``(source, target, x_a, x_b, side)`` and gives outputs and log-determinant of the one, then of the other.
+    In turn, each part of the target runs right after its counterpart in the source, so only one part's trace exists at
+    a time; a checkpoint of both keeps their two inputs and recomputes both. The function that is returned takes
+    ``(source, target, x_a, x_b, side)`` and returns outputs and log-determinant of the source, then of the target.
     """
     if not _pairs_up(source, target):
         return _one_after_the_other
@@ -190,9 +191,9 @@ def _splits(source: Split, target: Split, x_a: Tensor, x_b: Tensor, side: Tensor
 
 
 def _pairs_up(source: Any, target: Any) -> bool:
-    """Tell whether source and target are compositions that can take turns, and memory is saved by it.
+    """Tell whether source and target are compositions that can run in turn, and whether that saves memory.
 
-    With gradients and without checkpoints, one flow after the other has the lower peak, for gradients take the place of
+    With gradients and without checkpoints, one flow after the other has the lower peak, as gradients replace
     activations sooner.
     """
     kind = Split if isinstance(source, Split) else Chain
@@ -201,10 +202,10 @@ def _pairs_up(source: Any, target: Any) -> bool:
 
 
 def _is_plain(flow: Flow) -> bool:
-    """Tell whether a call of the flow is one of ``Flow.log_prob`` and nothing else."""
+    """Tell whether a call of the flow runs ``Flow.log_prob`` and nothing else."""
     return calls_only(flow, Flow) and is_own(flow, Flow, "log_prob")
 
 
 def _saves(bijector: Any) -> bool:
-    """Tell whether it, or a part of it, is checkpointed."""
+    """Tell whether the bijector, or a part of it, is checkpointed."""
     return getattr(bijector, "checkpoint", False) or any(map(_saves, getattr(bijector, "parts", None) or ()))

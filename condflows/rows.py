@@ -1,7 +1,7 @@
-"""The row rule: a context of B rows serves B * n inputs, n in a row.
+"""The row rule: a context of B rows serves B * n inputs, each row n consecutive ones.
 
-What belongs to a condition is computed on its B rows and broadcast to the inputs. Code that follows the rule is marked
-with :func:`shares_context`; all other code, for example a user's own, receives one row of context for each input.
+What depends on the context alone is computed on its B rows and broadcast to the inputs. A method that follows the rule
+is marked with :func:`shares_context`; all others, for example a user's own, receive one row of context for each input.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["align_rows", "concat_rows", "context_for", "repeat_rows", "shares_co
 
 
 def shares_context(method: Method) -> Method:
-    """Mark a method that follows the row rule. A method that overrides or wraps it is not marked by that."""
+    """Mark a method that follows the row rule; a method that overrides or wraps it is not marked."""
     return mark(method, "shares_context")
 
 
 def context_for(method: Any, context: Context, count: int) -> Context:
-    """Return the context as the method reads it: as it is if it is marked, else with one row for each of the inputs.
+    """Return the context as a method reads it: unchanged if the method is marked, else with one row for each input.
 
     Args:
-        method: what will be called with the context.
-        context: of B rows; what is not made of tensors passes as it is.
+        method: the method that will be called with the context.
+        context: a context of B rows; one that is not made of tensors is returned unchanged.
         count: the number of inputs, B * n.
     """
     if context is None or is_marked(method, "shares_context"):
@@ -44,7 +44,7 @@ def context_for(method: Any, context: Context, count: int) -> Context:
 
 
 def repeat_rows(values: Tensor, count: int) -> Tensor:
-    """Repeat each of B rows n times in a row, to ``count = B * n`` rows; of one row it is a view."""
+    """Repeat each of B rows n times in a row, to ``count = B * n`` rows; a single row gives a view."""
     rows = values.shape[0] if values.ndim else 0
     if rows == count or rows == 0 or count % rows:
         return values
@@ -52,11 +52,11 @@ def repeat_rows(values: Tensor, count: int) -> Tensor:
 
 
 def align_rows(inputs: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-    """Return inputs and parameters so that they broadcast: as they are, or as ``(B, n, ...)`` and ``(B, 1, ...)``.
+    """Return inputs and parameters in shapes that broadcast: unchanged, or ``(B, n, ...)`` and ``(B, 1, ...)``.
 
     Args:
-        inputs: of B * n rows.
-        parameters: of 1, B or B * n rows, all of as many.
+        inputs: a tensor of B * n rows.
+        parameters: tensors of 1, B or B * n rows, all with the same number of rows.
     """
     rows, count = parameters[0].shape[0], inputs.shape[0]
     if rows == 1 or rows == count:
@@ -65,7 +65,7 @@ def align_rows(inputs: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
 
 
 def concat_rows(inputs: Tensor, values: Tensor, name: str) -> Tensor:
-    """Append values of B rows to the channels of inputs of B * n rows; ``name`` refuses others."""
+    """Append values of B rows to the channels of inputs of B * n rows; errors name ``name``."""
     count = inputs.shape[0]
     rows = check_rows(values, count, name)
     if rows == count:

@@ -22,7 +22,7 @@ _identity = IdentityTransform()
 
 
 class Split(Composition):
-    r"""Half of the channels are finished here, the other half goes on through ``inner``.
+    r"""A split of the channels: one half is finished here, the other half goes on through ``inner``.
 
     With :math:`g` the prior (the identity where there is none) and :math:`h` the inner bijector,
 
@@ -58,7 +58,7 @@ class Split(Composition):
 
     @property
     def parts(self) -> Sequence[Transform]:  # type: ignore[override]
-        """The prior, or where there is none the identity, and the inner bijector."""
+        """The prior (the identity where there is none) and the inner bijector."""
         return _identity if self.prior is None else self.prior, self.inner
 
     @records
@@ -93,7 +93,7 @@ class Split(Composition):
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Part the channels that go on from those that are finished."""
+    """Split the channels into those that go on and those that are finished."""
     channels = values.shape[1]
     if channels < 2:
         raise ValueError(f"Split expects at least 2 channels, got shape {tuple(values.shape)}; "
@@ -103,7 +103,7 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def whole(outputs: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Put what became of the first half beside the second half again."""
+    """Join the inner bijector's outputs for the first half with the second half."""
     if outputs.shape != first.shape:
         raise ValueError(f"Split expects its inner bijector to keep the shape {tuple(first.shape)}, "
                          f"got {tuple(outputs.shape)}; end it with the Inverse of its Squeeze")

@@ -1,4 +1,4 @@
-"""Space to channels."""
+"""The squeeze: blocks of positions folded into channels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Squeeze(Bijector):
     .. math:: y_{c f^d + k}(p) = x_c(f p + o_k)
 
     Shapes: ``(batch, C, *spatial)`` to ``(batch, C * factor**d, *(size // factor))``, in the channel order of
-    :func:`torch.nn.functional.pixel_unshuffle`; vectors have no space to fold and pass. Log-determinant: 0.
+    :func:`torch.nn.functional.pixel_unshuffle`; vectors pass unchanged. Log-determinant: 0.
     Paper: RealNVP (arXiv 1605.08803) section 3.6.
 
     Args:
-        factor: of the sides of a block.
+        factor: f, the side of a block.
 
     Raises:
         ValueError: a spatial size, or in ``inverse`` the number of channels, that the factor does not divide.

@@ -1,4 +1,4 @@
-"""How one flow conditions another: a record of every operation's output, dealt out position by position."""
+"""The trace by which one flow conditions another: every operation's output, dealt out position by position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 __all__ = ["Context", "Trace", "map_context", "resize", "route", "structure"]
 
 Context = Any
-"""A tensor, a :class:`Trace` or None; or any nest of tensors that the user's own conditioners read."""
+"""A tensor, a :class:`Trace` or None; or nested tuples, lists and dicts of tensors, for a user's own conditioners."""
 
 
 class Trace(Sequence[Any]):
@@ -55,11 +55,11 @@ class Trace(Sequence[Any]):
         return f"Trace({structure(self)})"
 
     def leaves(self) -> Iterator[Tensor]:
-        """The tensors of the trace, in the order in which they were recorded."""
+        """Iterate over the tensors of the trace, in the order of the operations."""
         return iter(context_tensors(self))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
-        """A trace of the same structure with ``function`` applied to every tensor."""
+        """Return a trace of the same structure with ``function`` applied to every tensor."""
         return Trace([e.map(function) if isinstance(e, Trace) else function(e) for e in self.entries])
 
     def concat(self, extra: Tensor) -> Trace:
@@ -79,7 +79,7 @@ class Trace(Sequence[Any]):
 
 
 def resize(tensor: Tensor, like: Tensor) -> Tensor:
-    """``tensor`` at the spatial size of ``like``: averaged down, repeated up; vectors are repeated."""
+    """Resize ``tensor`` to the spatial size of ``like``: averaged down, repeated up; vectors are repeated."""
     size = like.shape[2:]
     if tensor.shape[2:] == size:
         return tensor
@@ -108,7 +108,7 @@ def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Conte
 
 
 def _mapping_like(mapping: Mapping, values: dict) -> Mapping:
-    """The values in a mapping of the same type, by its constructor, or else in a copy of the mapping."""
+    """Put values into a mapping of the same type, by its constructor, or else into a copy of the mapping."""
     if type(mapping) is dict:
         return values
     try:
@@ -124,7 +124,7 @@ def _mapping_like(mapping: Mapping, values: dict) -> Mapping:
 
 
 def context_tensors(context: Context) -> list[Tensor]:
-    """Return every tensor of a context, in order; a ``TypeError`` for anything else in it."""
+    """Return every tensor of a context, in order; refuse anything else in it with a ``TypeError``."""
     if context is None:
         return []
     if isinstance(context, Tensor):
@@ -141,19 +141,19 @@ def _not_of_tensors(context: Any) -> TypeError:
 
 
 def _parts(transform: nn.Module | Trace | Tensor) -> Sequence[Any] | None:
-    """What a composition or a trace consists of; None for a single operation."""
+    """Return the parts of a composition or the entries of a trace; None for a single operation."""
     if isinstance(transform, Trace):
         return transform.entries
     return getattr(transform, "parts", None)
 
 
 def kinds(composition: nn.Module | Trace) -> list[bool]:
-    """Which of its parts have parts themselves."""
+    """Tell of each part of a composition, or entry of a trace, whether it has parts itself."""
     return [_parts(part) is not None for part in _parts(composition) or ()]
 
 
 def structure(composition: nn.Module | Trace | Tensor) -> str:
-    """The nesting of a composition or of a trace, with repeats counted."""
+    """Describe the nesting of a composition or of a trace, with repeats counted."""
     parts = _parts(composition)
     if parts is None:
         return "*" if isinstance(composition, Tensor) else type(composition).__name__
@@ -162,7 +162,7 @@ def structure(composition: nn.Module | Trace | Tensor) -> str:
 
 
 def route(context: Context, composition: nn.Module) -> Sequence[Context]:
-    """One context for each part of the composition: a trace is dealt out, anything else goes to all."""
+    """Return one context for each part of the composition: a trace is dealt out, anything else goes to all."""
     parts = _parts(composition) or ()
     if not isinstance(context, Trace):
         return (context,) * len(parts)

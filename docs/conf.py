@@ -67,7 +67,7 @@ if os.environ.get("CONDFLOWS_INTERSPHINX"):
 
 
 def thin_spaces(tex):
-    """TeX's spaces around the names of functions, which docutils leaves out."""
+    """Add TeX's spaces around the names of functions, which docutils leaves out."""
     tex = re.sub(r"(?<=\w) *(\\(log|det)\b)", r"\\,\1", tex)
     return re.sub(r"(\\(log|det)(_\w|\b)) *(?=[\w\\])", r"\1\\,", tex)
 

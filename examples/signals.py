@@ -27,7 +27,7 @@ WAVES = torch.tensor([[-0.16, 0.25, 0.035], [0.0, 1.6, 0.016], [0.045, -0.5, 0.0
 
 
 def simulate(count: int) -> tuple[Tensor, Tensor]:
-    """Signals (batch, 1, 128), and noisy averages (batch, 1, 16) of eight points each."""
+    """Simulate signals (batch, 1, 128), and noisy averages (batch, 1, 16) of eight points each."""
     period = 0.6 + 0.5 * torch.rand(count, 1, 1)
     beats = period * (torch.arange(-1, 5) + torch.rand(count, 1, 1))  # (batch, 1, 6)
     clean = torch.zeros(count, 1, LENGTH)
@@ -40,12 +40,12 @@ def simulate(count: int) -> tuple[Tensor, Tensor]:
 
 
 def step(c: int) -> cf.Chain:
-    """Actnorm, 1x1 convolution, and a coupling whose net reads the recording, repeated to the length of the level."""
+    """Build a step of Glow whose coupling reads the recording, repeated to the length of the level."""
     return cf.glow_step(c, CouplingConditioner(c, width=64, context_channels=1, spatial_dims=1, context_width=32))
 
 
 def regression(signal: Tensor, coarse: Tensor) -> Tensor:
-    """Log-density under linear regression on the recording, with a full covariance of what is left; fitted here."""
+    """Fit a linear regression on the recording, with a full covariance of the residuals; return its log-density."""
     targets, inputs = (tensor.flatten(1) for tensor in simulate(10_000))
     weight = torch.linalg.lstsq(F.pad(inputs, (0, 1), value=1.0), targets).solution
     left = MultivariateNormal(torch.zeros(LENGTH), (targets - F.pad(inputs, (0, 1), value=1.0) @ weight).T.cov())

@@ -37,13 +37,13 @@ OBSERVATIONS = [[0.0, 0.0], [1.0, 1.0], [-1.0, 0.5], [0.3, 2.5]]
 
 
 def simulator(theta: Tensor) -> Normal:
-    """The distribution of x: theta_1 and theta_1^2 + theta_2, each with noise. Posteriors are bananas."""
+    """Return the distribution of x: theta_1 and theta_1^2 + theta_2, each with noise. Posteriors are banana-shaped."""
     mean = torch.stack([theta[:, 0], theta[:, 0].square() + theta[:, 1]], dim=1)
     return Normal(mean, torch.tensor([1.0, 0.3]))
 
 
 def build(theta: Tensor, x: Tensor) -> NFlowsFlow:
-    """What sbi calls with the simulations that it trains on; the actnorms are initialized from them."""
+    """Build the density estimator; sbi passes the simulations for training, which also initialize the actnorms."""
     size, features = theta.shape[1], x.shape[1]
     first, second = size - size // 2, size // 2
     steps = [cf.glow_step(size, MLPConditioner(first, 2 * second, context_features=features)) for _ in range(8)]

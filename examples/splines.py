@@ -26,13 +26,13 @@ from condflows.conditioners import MLPConditioner
 
 
 def turned(points: Tensor, angle: Tensor) -> Tensor:
-    """Each point (batch, 2) turned by its angle (batch, 1), in radians."""
+    """Turn each point (batch, 2) by its angle (batch, 1), in radians."""
     x, y = points.chunk(2, dim=1)
     return torch.cat([angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y], dim=1)
 
 
 def draw(count: int) -> tuple[Tensor, Tensor]:
-    """Points, uniform on the eight dark squares of a board of 4 by 4, and the angles by which it is turned."""
+    """Draw points, uniform on the eight dark squares of a board of 4 by 4, and the angles by which it is turned."""
     angle = torch.rand(count, 1) - 0.5
     column, row = torch.randint(4, (count,)), torch.randint(2, (count,))
     corner = torch.stack([column, 2 * row + column % 2], dim=1) - 2
@@ -46,7 +46,7 @@ def true_log_prob(points: Tensor, angle: Tensor) -> Tensor:
 
 
 def spline() -> Transform:
-    """Moves the second coordinate as nflows' net says of the first and the context."""
+    """Build a spline of the second coordinate, whose net from nflows reads the first coordinate and the context."""
     return PiecewiseRationalQuadraticCouplingTransform(
         [0, 1], lambda inputs, outputs: ResidualNet(inputs, outputs, hidden_features=64, context_features=1),
         num_bins=16, tails="linear", tail_bound=3.0,
@@ -58,7 +58,7 @@ def affine() -> Transform:
 
 
 def chain(coupling, depth: int) -> cf.Chain:
-    """Per step an actnorm and a linear map that read the context, and a coupling that reads it too."""
+    """Build a chain of steps: an actnorm, a linear map and a coupling, each of which reads the context."""
     return cf.Chain([part for _ in range(depth) for part in (
         cf.ActNorm(2, MLPConditioner(1, 4, hidden=(32,))),
         cf.LUConv1x1(2, MLPConditioner(1, 10, hidden=(32,))),

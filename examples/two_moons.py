@@ -23,7 +23,7 @@ from condflows.conditioners import MLPConditioner
 
 
 def moons(context: Tensor, angle: Tensor) -> Tensor:
-    """Points of the two arcs, (batch, 2, angles, 2): context[:, 0] turns the arcs, context[:, 1] parts them."""
+    """Return points of the two arcs, (batch, 2, angles, 2): context[:, 0] turns the arcs, context[:, 1] parts them."""
     turn, gap = math.pi / 3 * context[:, 0], 0.2 + 0.2 * context[:, 1:2]
     upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25 + gap], dim=-1)
     rotation = torch.stack([turn.cos(), turn.sin(), -turn.sin(), turn.cos()], dim=1).view(-1, 1, 2, 2)
@@ -31,12 +31,12 @@ def moons(context: Tensor, angle: Tensor) -> Tensor:
 
 
 def deviation(context: Tensor) -> Tensor:
-    """Of the normal noise about the arcs, 0.07 to 0.21: context[:, 2] blurs."""
+    """Return the standard deviation of the noise around the arcs, 0.07 to 0.21, which context[:, 2] sets."""
     return 0.12 * (0.55 * context[:, 2:]).exp()
 
 
 def draw(count: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Points (count, 2) and their contexts, which are uniform in [-1, 1]^3 unless one is given."""
+    """Draw points (count, 2) and their contexts, which are uniform in [-1, 1]^3 unless one is given."""
     context = 2 * torch.rand(count, 3) - 1 if context is None else context.expand(count, 3)
     arcs = moons(context, math.pi * torch.rand(count, 1))[:, :, 0]
     points = arcs[torch.arange(count), torch.randint(2, (count,))]
@@ -44,7 +44,7 @@ def draw(count: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def true_log_prob(points: Tensor, context: Tensor) -> Tensor:
-    """The exact density: the noise about the arcs, integrated over the angle by the midpoint rule."""
+    """Return the exact log-density: the noise around the arcs, integrated over the angle by the midpoint rule."""
     angle = math.pi * (torch.arange(100) + 0.5) / 100
     centres = moons(context, angle.expand(len(context), -1)).flatten(1, 2)
     normal = Normal(centres, deviation(context)[:, None])
@@ -52,7 +52,7 @@ def true_log_prob(points: Tensor, context: Tensor) -> Tensor:
 
 
 def step() -> cf.Chain:
-    """Actnorm, a linear map, and a coupling whose net reads the context."""
+    """Build an actnorm, a linear map, and a coupling whose net reads the context."""
     return cf.glow_step(2, coupling=MLPConditioner(1, 2, context_features=3))
 
 

@@ -1,4 +1,4 @@
-"""Volumes from volumes, as Dual-Glow (arXiv 1908.08074): one kind of brain scan given another, generated here.
+"""Volumes given volumes, as in Dual-Glow (arXiv 1908.08074): one kind of simulated brain scan given another.
 
     python examples/volumes.py              trains, and writes runs/volumes.png
     python examples/volumes.py --tiny       a few iterations
@@ -25,7 +25,7 @@ SIZE, NOISE = 16, 0.05
 
 
 def ellipsoid(centre: Tensor, radii: Tensor) -> Tensor:
-    """(batch, 1, 16, 16, 16): 1 inside, 0 outside, with an edge of about a voxel."""
+    """Return volumes (batch, 1, 16, 16, 16): 1 inside, 0 outside, with an edge of about a voxel."""
     axis = (torch.arange(SIZE) + 0.5) * 2 / SIZE - 1
     squares = [((axis - centre[:, i, None]) / radii[:, i, None]).square() for i in range(3)]
     distance = (squares[0][:, :, None, None] + squares[1][:, None, :, None] + squares[2][:, None, None]).sqrt()
@@ -33,10 +33,10 @@ def ellipsoid(centre: Tensor, radii: Tensor) -> Tensor:
 
 
 def simulate(count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Scans of structure, of uptake, and the blurred tissue that takes up; each (batch, 1, 16, 16, 16).
+    """Simulate scans of structure and of uptake, and the blurred tissue behind the uptake; each (batch, 1, 16, 16, 16).
 
-    The first scan shows skull, tissue and two ventricles. In the second the tissue shines, as strongly as a log-normal
-    factor of the patient says, of which the first scan knows nothing.
+    The first scan shows skull, tissue and two ventricles. In the second the tissue is bright, scaled by a log-normal
+    factor of the patient that the first scan does not show.
     """
     centre, radii = 0.24 * torch.rand(count, 3) - 0.12, 0.6 + 0.25 * torch.rand(count, 3)
     brain = ellipsoid(centre, radii)
@@ -51,14 +51,14 @@ def simulate(count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class OfLatents(MapConditioner):
-    """At a split the source's trace has all of its channels; this reads the second half, the latents of the level."""
+    """A net that reads the latents of a level: the second half of the channels that the source's trace has there."""
 
     def forward(self, first_part: Tensor, context: Tensor) -> Tensor:
         return super().forward(context[:, -self.context_channels:])
 
 
 def dual_glow(steps: tuple[int, ...]) -> cf.PairedFlow:
-    """Two Glows side by side; the target's priors read the source's latents of the same level, all else nothing."""
+    """Build a pair of Glows; only the target's priors read the source, namely its latents of the same level."""
     def step(c: int) -> cf.Chain:
         return cf.glow_step(c, CouplingConditioner(c, width=32, spatial_dims=3))
 

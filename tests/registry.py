@@ -33,14 +33,13 @@ from condflows.conditioners import (
     MapConditioner,
     MLPConditioner,
 )
-
 from models import MODELS
 from models.full_glow import full_glow
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How to build a bijector, the inputs it takes, and how to make their context.
+    """A bijector's builder, the size of its inputs, and the maker of their context.
 
     ``context`` maps (batch, spatial size of the inputs, random tensor maker) to a context.
     """
@@ -95,7 +94,7 @@ def prior(d, c):
 
 
 def traced(build_source, channels, *, side=0):
-    """The context is the trace of another flow on a random x_a, and maybe side information appended to it."""
+    """Make a context: the trace of another flow on a random x_a, and if asked for side information appended."""
 
     def make(batch, size, random):
         torch.manual_seed(1)

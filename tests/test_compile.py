@@ -27,7 +27,6 @@ from condflows import (
 )
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
-
 from models import MODELS
 
 FLOWS = [name for name in MODELS if name != "pix2pix"]
@@ -73,7 +72,7 @@ STEPS = {
 
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_step_is_one_graph(kind):
-    """In either direction, with and without a trace: as many graphs as calls, so no graph is broken."""
+    """Count as many graphs as calls, in either direction, with and without a trace: no graph is broken."""
     build, context = STEPS[kind]
     step, counter = build(), CompileCounter()
     compile_steps(step, backend=counter, fullgraph=False)
@@ -108,7 +107,7 @@ def test_refused_inputs_are_named_as_without_compilation():
 
 
 def test_steps_of_a_kind_share_their_compilations():
-    """16 steps of 2 levels and 2 flows are of 4 kinds."""
+    """Compile 16 steps of 2 levels and 2 flows, which are of 4 kinds."""
     source = multiscale(4, (4, 4), vector_step, spatial_dims=0)
     target = multiscale(4, (4, 4), lambda c: vector_step(c, c), spatial_dims=0)
     model, counter = PairedFlow(source, target), CompileCounter()
@@ -121,7 +120,7 @@ def test_steps_of_a_kind_share_their_compilations():
 
 
 def test_each_level_has_code_for_its_own_size():
-    """Where levels shared it, the size of one would make dynamo compile the others for any size."""
+    """Check that levels share no code: the size of one would make dynamo compile the others for any size."""
     inputs = []
     flow = multiscale(1, (1, 1, 1), lambda c: Chain([AffineCoupling(c, ConvConditioner(c))]))
     compile_steps(flow, backend=lambda graph, given: inputs.extend(given) or graph.forward)
@@ -141,7 +140,7 @@ def test_sizes_may_change():
 
 
 def test_many_compilations_are_no_error():
-    """Dynamo's own limit is 8."""
+    """Compile more often than dynamo's own limit, which is 8."""
     chain, counter = Chain([ActNorm(1)]), CompileCounter()
     compile_steps(chain, backend=counter, dynamic=False)
     for batch in range(1, 10):
@@ -175,7 +174,7 @@ def test_compiled_equals_eager(name):
 
 
 def test_checkpointing_and_autocast_work_compiled():
-    """In bfloat16 to its precision; recomputed activations are not kept, and casts are those of the forward pass."""
+    """Compare in bfloat16, to its precision: recomputed activations are not kept, and have the forward pass's casts."""
     x = torch.randn(5, 4, requires_grad=True)
 
     def run(step):

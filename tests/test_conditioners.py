@@ -57,7 +57,7 @@ def test_mlp_with_and_without_context():
 
 
 def test_the_global_net_sees_where_things_are():
-    """Pooling to a grid keeps the layout that pooling to one value would lose."""
+    """Check that pooling to a grid keeps the layout that pooling to one value would lose."""
     net = perturb(GlobalConditioner(1, 2), 0.5)
     top, bottom = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
     top[:, :, :4], bottom[:, :, 4:] = 1, 1

@@ -1,4 +1,4 @@
-"""A fitted conditional density is a density: it integrates to 1, and it is the right one."""
+"""Fitted conditional densities: they integrate to 1 and are the right ones."""
 
 import math
 
@@ -22,7 +22,7 @@ def fit(flow, draw, steps):
 
 
 def draw_two_dimensional(n):
-    """Points on an arc whose radius is the context."""
+    """Draw points near an arc whose radius is the context."""
     radius = 1 + 2 * torch.rand(n, 1)
     angle = math.pi * torch.rand(n, 1)
     x = torch.cat([radius * angle.cos(), radius * angle.sin()], 1) + 0.2 * torch.randn(n, 2)
@@ -30,7 +30,7 @@ def draw_two_dimensional(n):
 
 
 def draw_one_dimensional(n):
-    """A Gaussian whose mean and deviation are functions of the context."""
+    """Draw from a Gaussian whose mean and deviation are functions of the context."""
     c = 2 * torch.rand(n, 1) - 1
     return 3 * c + (0.5 + c.square()) * torch.randn(n, 1), c
 
@@ -71,7 +71,7 @@ def test_one_dimension():
 
 @torch.no_grad()
 def test_mixed_with_a_spline_of_nflows():
-    """An nflows transform among ours, fitted together, is still a density."""
+    """Fit an nflows transform among ours; the result is still a density."""
 
     def spline():
         return MaskedPiecewiseRationalQuadraticAutoregressiveTransform(

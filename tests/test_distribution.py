@@ -1,4 +1,4 @@
-"""What is published: the citation, and, of a built wheel and sdist, contents and metadata.
+"""The published files: the citation, and the contents and metadata of a built wheel and sdist.
 
 ``CONDFLOWS_DIST`` names the folder of the two files; ``.ci/distributions`` sets it where it has installed one of them.
 """
@@ -20,7 +20,7 @@ FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
 
 def built(ending):
-    """The one file of that ending in the folder of built distributions."""
+    """Return the one file with this ending in the folder of built distributions."""
     folder = os.environ.get("CONDFLOWS_DIST")
     if folder is None:
         pytest.skip("no built distributions: .ci/distributions builds and checks them")
@@ -39,7 +39,7 @@ def description():
 
 
 def test_citation():
-    """It is of this version, and of the date that the changelog gives it, once it has one."""
+    """Compare its version with the package's, and its date with the changelog's, once that has one."""
     citation = (ROOT / "CITATION.cff").read_text()
     version = re.search(r"^version: (\S+)$", citation, re.MULTILINE)
     assert version

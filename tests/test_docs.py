@@ -1,11 +1,15 @@
-"""The pages' code is run by Sphinx; here, that no block of it escapes that."""
+"""The documentation: Sphinx runs every block of code in its pages, and CONTRIBUTING.md names what is in the tree."""
 
+import ast
+import builtins
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 RUN = {"{doctest}", "{testcode}", "{testsetup}"}
 OTHER = {"{testoutput}", "{toctree}", "{figure}", "{grid}", "{grid-item}", "{grid-item-card}", "{include}",
@@ -35,7 +39,124 @@ def test_tutorials_are_scripts_that_make_pictures():
 
 
 def test_the_landing_page_has_the_readmes_example():
-    """The fifteen lines, word for word."""
+    """Compare the fifteen lines word for word."""
     readme = (DOCS.parent / "README.md").read_text()
     (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     assert example in (DOCS / "index.md").read_text()
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+FILE = r"[\w./<>-]+\.(?:py|md|toml|rst|yaml|cff|txt)\b"
+NOT_PYTHON = {"PYTHON", "Unreleased", "Repository", "Documentation", "Changelog", "version", "dependencies"}
+TREE = re.compile(r"^## How the code is organised\n(.*?)(?=^\S)", re.MULTILINE | re.DOTALL)
+
+
+def found(name, *folders):
+    """Tell whether a file or folder of this name is in one of the folders; ``<name>`` stands for any name."""
+    return any(next(folder.glob(re.sub(r"<\w+>", "*", name.rstrip("/"))), None) for folder in folders)
+
+
+def missing_from_tree(text):
+    """List the files and folders that the page's drawing of the tree names and the tree lacks.
+
+    A line begins with names of files and folders. They are in the folder of the line above that is indented less. Two
+    spaces separate them from a text, which may name files too.
+    """
+    missing, folders = [], [(-1, ROOT)]
+    (drawing,) = TREE.findall(text)
+    for line in filter(str.strip, drawing.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        while folders[-1][0] >= indent:
+            folders.pop()
+        parent = folders[-1][1]
+        listed, _, note = line.strip().partition("  ")
+        names = listed.split()
+        if not all(name.endswith("/") or re.fullmatch(FILE, name) for name in names):  # a further line of text
+            names, note = [], line
+        missing += [name for name in names if not found(name, parent, ROOT)]
+        if len(names) == 1 and names[0].endswith("/"):
+            folders.append((indent, parent / names[0] if found(names[0], parent) else ROOT / names[0]))
+        words = [word.strip("`,;:()").rstrip(".") for word in note.split()]
+        paths = [word for word in words if "/" in word and (word.endswith("/") or (ROOT / word.split("/")[0]).is_dir())]
+        files = [word for word in words if re.fullmatch(FILE, word)]
+        missing += [name for name in dict.fromkeys(paths + files) if not found(name, folders[-1][1], parent, ROOT)]
+    return missing
+
+
+def missing_files(text):
+    """List the files that a page names and the tree lacks; those of the library may be named without their folder."""
+    names = {name for name in re.findall(FILE, TREE.sub("", text)) if not name.startswith("//")}
+    library = [ROOT / "condflows", *(path for path in (ROOT / "condflows").rglob("*") if path.is_dir())]
+    return sorted(name for name in names if not found(name, ROOT, *([] if "/" in name else library)))
+
+
+def names_of(path):
+    """Return the names of all functions, classes, arguments and variables of a module."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return defined | stored | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+def exists(name):
+    """Tell whether a dotted name can be imported."""
+    try:
+        return pkgutil.resolve_name(name) is not None
+    except (ImportError, AttributeError):
+        return False
+
+
+def missing_names(text):
+    """List the Python names in backticks that the library lacks, or the module lacks to which the page ascribes them.
+
+    The page ascribes names by "`a` and `b` of `c.py`" or "`a` in `c.py`". A call is the name of its function.
+    """
+    text = re.sub(r"\s+", " ", re.sub(r"^```.*?^```", "", TREE.sub("", text), flags=re.MULTILINE | re.DOTALL))
+    modules = sorted((ROOT / "condflows").rglob("*.py"))
+    missing, elsewhere = [], set()
+    for quoted, module in re.findall(r"((?:`[^`]+`(?:,? and|,)? )+)(?:of|in) `([^`]+\.py)`", text):
+        names = set(re.findall(r"`(\w+)(?:\([^`]*\))?`", quoted))
+        paths = [path for path in (ROOT / module, *modules) if path.is_file() and path.match(module)]
+        known = set().union(*map(names_of, paths))
+        missing += [f"{name} of {module}" for name in sorted(names - known)]
+        elsewhere |= names
+    known = set().union(*map(names_of, modules), vars(builtins), NOT_PYTHON)
+    for name in sorted(set(re.findall(r"`([A-Za-z_][\w.]*)(?:\([^`]*\))?`", text)) - elsewhere):
+        if not re.fullmatch(FILE + r"|v[\d.]+", name):
+            missing += [] if name in known or ("." in name and exists(name)) else [name]
+    return missing
+
+
+def test_the_contributing_page_names_what_exists():
+    assert missing_from_tree(CONTRIBUTING) == []
+    assert missing_files(CONTRIBUTING) == []
+    assert missing_names(CONTRIBUTING) == []
+
+
+@pytest.mark.parametrize(("right", "wrong", "missing", "expected"), [
+    ("squeeze.py", "squeeze2.py", missing_from_tree, ["squeeze2.py"]),
+    ("conditioners/", "conditioner/", missing_from_tree, ["conditioner/"]),
+    ("registry.py lists", "registers.py lists", missing_from_tree, ["registers.py"]),
+    ("`tests/test_rows.py`", "`tests/test_row.py`", missing_files, ["tests/test_row.py"]),
+    ("of `checks.py`", "of `check.py`", missing_files, ["check.py"]),
+    ("tests/test_<name>.py", "tests/tests_<name>.py", missing_files, ["tests/tests_<name>.py"]),
+    ("`check_inputs`", "`check_context`", missing_names, ["check_context of checks.py"]),
+    ("`ENTRIES`", "`ENTRY`", missing_names, ["ENTRY of tests/registry.py"]),
+    ("`initialize_from`", "`initialise_from`", missing_names, ["initialise_from"]),
+    ("condflows.testing.check_bijector", "condflows.testing.check", missing_names, ["condflows.testing.check"]),
+])
+def test_a_wrong_name_on_the_contributing_page_is_found(right, wrong, missing, expected):
+    assert right in CONTRIBUTING
+    assert missing(CONTRIBUTING.replace(right, wrong)) == expected
+
+
+def test_the_tree_may_show_folders_within_folders():
+    lines = """
+    examples/         scripts; examples/cityscapes/models has one file per model
+      cityscapes/     for street scenes,
+                      with a note of two lines
+        models/       full_glow.py, and `glow.py`
+          glow.py absent.py
+    tests/examples/   absent/ is not there
+"""
+    assert missing_from_tree(f"## How the code is organised\n{lines}\n## Style\n") == ["absent.py", "absent/"]

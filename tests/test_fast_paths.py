@@ -1,4 +1,4 @@
-"""The laws hold, and results do not change, on the paths that exist for speed or memory alone.
+"""The paths that exist for speed or memory alone: the laws hold on them, and results do not change.
 
 Checkpointed steps are entries of the registry; bfloat16 is in test_laws.py and test_precision.py; that the paths call
 every module, whatever it is, is in test_one_function.py.
@@ -29,13 +29,13 @@ def gradients(call, inputs, net):
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    """Every image is large, and goes through the nets in strips that are as low as they may be."""
+    """Treat every image as large, so that it goes through the nets in strips of the least height."""
     monkeypatch.setattr(convnet, "LARGE", 1)
 
 
 @pytest.fixture
 def convolved(monkeypatch):
-    """The shapes of what is convolved, as it is."""
+    """Record the shapes of the inputs of convolutions."""
     shapes, convolve = [], nn.Conv2d.forward
 
     def forward(layer, images):

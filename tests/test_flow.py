@@ -31,7 +31,6 @@ from condflows import (
 )
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
-
 from models.full_glow import full_glow
 
 
@@ -156,7 +155,7 @@ def test_noise_is_on_the_models_device():
 
 
 def conditional_glow(**options):
-    """Two levels whose every operation reads the condition; only the prior does not."""
+    """Build two levels of which every operation reads the condition except the prior."""
     def step(c):
         return glow_step(c, CouplingConditioner(c, 8, context_channels=2), GlobalConditioner(2, 2 * c),
                          GlobalConditioner(2, 2 * c * c + c), **options)
@@ -211,7 +210,7 @@ def test_a_coupling_that_is_used_at_two_resolutions_encodes_its_condition_for_ea
 
 
 class Solved(TorchDispatchMode):
-    """The batch sizes of triangular solves, and the rows that each convolution reads."""
+    """A record of the batch sizes of triangular solves, and of the rows that each convolution reads."""
 
     def __init__(self):
         super().__init__()
@@ -318,7 +317,7 @@ def test_a_size_that_differs_from_the_shape():
 
 
 def test_a_size_is_never_guessed():
-    """Not the number of dimensions of a vector, not one of several sizes of images."""
+    """Refuse to guess the number of dimensions of a vector, or one of several sizes of images."""
     vectors = Flow(Chain([LUConv1x1(10, GlobalConditioner(1, 210))]))
     with pytest.raises(ValueError, match=r"shape=\(C,\) for vectors"):
         vectors.sample(3, torch.randn(4, 1, 28, 28))
@@ -425,7 +424,7 @@ def test_the_source_reads_each_condition_once(pair, images):
 
 
 def vector_step(context=0, checkpoint=False, last=None):
-    """A step of four channels, which reads entries of ``context`` channels unless 0."""
+    """Build a step of four channels, which reads entries of ``context`` channels, or nothing if that is 0."""
     actnorm, coupling = (MLPConditioner(context, 8, hidden=(5,)), MLPConditioner(2, 4, context)) if context else (
         None, MLPConditioner(2, 4))
     parts = [ActNorm(4, actnorm), LUConv1x1(4), AffineCoupling(4, coupling)]
@@ -471,7 +470,7 @@ def test_checkpoints_of_a_pair_keep_inputs_and_no_trace(group, most):
         return step if group == 1 else Chain([step, *(copy.deepcopy(step) for _ in range(group - 1))], checkpoint=True)
 
     def kept(steps):
-        """What the densities of a pair keep for the backward pass, in images."""
+        """Measure the memory that a pair's densities keep for the backward pass, in units of the images' size."""
         pair = PairedFlow(*(Chain([step(context) for _ in range(steps // group)]) for context in (0, 4)))
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
             densities = pair.log_probs(x, x)
@@ -536,7 +535,7 @@ def test_any_resolution_with_the_same_weights(pair):
 
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
 def test_a_deep_pair_stays_invertible_far_outside(size):
-    """Eight steps with random nets, on conditions of a size that was never seen."""
+    """Run eight steps with random nets on conditions far larger than the data."""
     pair = perturb(full_glow(3, (4, 4), 32, context_width=16), 0.03)
     x_a, x_b = size * torch.randn(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
     noise = pair.transform_to_noise(x_b, x_a)
@@ -546,9 +545,9 @@ def test_a_deep_pair_stays_invertible_far_outside(size):
 
 
 def test_a_deep_pair_survives_its_first_steps():
-    """Four levels of sixteen steps at a high learning rate, without warm-up: what the first step breaks, heals.
+    """Train four levels of sixteen steps at a high learning rate without warm-up: the loss recovers.
 
-    Where a step of the 1x1 convolutions' conditioners grows with the number of channels, the loss runs off to 1e17.
+    Where a step of the 1x1 convolutions' conditioners grows with the number of channels, the loss diverges to 1e17.
     """
     pair = full_glow(3, (16, 16, 16, 16), 8, context_width=4)
     x_a, x_b = torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16)

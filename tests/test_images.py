@@ -71,7 +71,7 @@ def test_bits_per_dim_of_known_densities():
 
 
 def test_bits_per_dim_bounds_the_entropy_of_integers():
-    """A uniform density over two of the 256 values costs one bit."""
+    """Check that a uniform density over two of the 256 values costs one bit."""
     images = torch.randint(0, 2, (50,))
     x = dequantize(images)
     log_prob = torch.where(x < 2 / 256, math.log(128), -math.inf)

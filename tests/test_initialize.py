@@ -11,12 +11,11 @@ from torch import nn
 from condflows import ActNorm, Bijector, Chain, Flow, Inverse, LUConv1x1, PairedFlow, glow_step, initialize
 from condflows.conditioners import CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
-
 from models.full_glow import full_glow
 
 
 def outputs_of_actnorms(flow, inputs, context=None):
-    """What each actnorm returns in one forward pass."""
+    """Return the outputs of each actnorm in one forward pass."""
     seen = {}
     hooks = [
         module.register_forward_hook(lambda module, args, result, name=name: seen.__setitem__(name, result[0]))
@@ -82,7 +81,7 @@ def test_constant_channels_and_single_vectors_give_no_infinities(value, shape):
 
 
 def test_a_label_map_with_flat_channels():
-    """Channels that do not vary in the batch, at every level."""
+    """Initialize on channels that do not vary in the batch, at every level."""
     flow = full_glow(3, (1, 1), 8, context_width=4)
     x_a = torch.zeros(2, 3, 8, 8)
     x_a[:, 0, :4] = 0.5

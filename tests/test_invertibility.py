@@ -28,7 +28,7 @@ def plain(width=8):
 
 
 def conditional(width=8):
-    """Every operation reads the source's operation beside it."""
+    """Build a target whose every operation reads its counterpart in the source."""
     return multiscale(3, (2, 2), lambda c: glow_step(
         c, CouplingConditioner(c, width, c, context_width=width), GlobalConditioner(c, 2 * c),
         GlobalConditioner(c, 2 * c * c + c)))
@@ -159,7 +159,7 @@ def test_what_is_no_flow():
 
 @pytest.fixture(scope="module")
 def trained():
-    """A pair of flows trained on colours and noisy photos of them; and pairs of another draw."""
+    """Train a pair of flows on colours and noisy photos of them; return it with new colours and photos."""
     torch.manual_seed(0)
 
     def pairs(n):
@@ -214,7 +214,7 @@ def test_conditions_far_from_training(trained, far):
 
 @torch.no_grad()
 def test_the_trained_flow_reads_its_condition(trained):
-    """So that conditions far from training are far from something."""
+    """Check that the condition matters, or conditions far from those of training would test nothing."""
     pair, x_a, x_b = trained
     right, wrong = (pair.log_prob(x_b, condition).mean() / x_b[0].numel() for condition in (x_a, x_a.roll(1, 0)))
     assert right > wrong + 1

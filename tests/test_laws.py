@@ -42,7 +42,7 @@ def test_laws(name):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_float32_and_autocast(name):
-    """Float32 round trips, and under bf16 autocast only the conditioners lose precision."""
+    """Check round trips in float32, and that under bfloat16 autocast only the conditioners lose precision."""
     entry = ENTRIES[name]
     bijector = perturb(entry.build(), 0.1)
     inputs = torch.randn(2, entry.channels, *entry.sizes)

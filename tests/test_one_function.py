@@ -1,5 +1,5 @@
 """A module is one function on every path: with and without gradients, in pieces, hooked, compiled, under autocast,
-exported; and whatever its layers have been replaced with.
+exported, and with its layers replaced by others.
 """
 
 import copy
@@ -32,7 +32,6 @@ from condflows import (
 from condflows.conditioners import CouplingConditioner, MapConditioner, MLPConditioner, convnet
 from condflows.testing import perturb
 from condflows.trace import context_tensors, map_context
-
 from models import MODELS
 
 FLAT = [name for name in ENTRIES if name.startswith(("vector", "2d"))]
@@ -42,7 +41,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # --- what people replace in a net -----------------------------------------------------------------------------------
 
 class Adapter(nn.Module):
-    """A frozen layer, and a low-rank one that is learned beside it."""
+    """A frozen layer, plus a learned layer of low rank."""
 
     def __init__(self, layer):
         super().__init__()
@@ -139,7 +138,7 @@ def test_every_layer_of_a_net_is_called_once(name, large, gradients, monkeypatch
 
 
 def test_what_hooks_keep_is_not_overwritten():
-    """As K-FAC and Captum read them: the inputs and outputs of every layer, forward and backward."""
+    """Keep inputs and outputs of every layer in hooks, forward and backward, as K-FAC and Captum do."""
     step = perturb(glow_step(4, CouplingConditioner(4, 8, 3, context_width=4)), 0.1)
     kept, backward = [], []
     for module in step.modules():
@@ -205,7 +204,7 @@ TORCH = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2]))
 @pytest.mark.skipif(TORCH < (2, 6), reason="torch 2.4 cannot export reshapes of an open size")
 @pytest.mark.parametrize("name", [name for name in FLAT if "nflows spline" not in name])
 def test_exported_for_any_batch(name):
-    """All but the spline of nflows, which branches on values."""
+    """Export every entry except the spline of nflows, which branches on values."""
     bijector, inputs, context = entry_of(name)
 
     class Exported(nn.Module):
@@ -279,7 +278,7 @@ def test_under_autocast_with_and_without_gradients(name):
 # --- flows and pairs ------------------------------------------------------------------------------------------------
 
 def unhooked(flow, call):
-    """The modules with a ``forward`` of their own that a call of the flow does not call."""
+    """Return the modules that have a ``forward`` but are not called in a call of the flow."""
     called = set()
     handles = [m.register_forward_hook(lambda module, args, result: called.add(module)) for m in flow.modules()]
     call()
@@ -311,7 +310,7 @@ def test_hooks_of_every_module_of_a_pair_fire(name, checkpoint, gradients):
                                    "target", "target.transform.bijectors.1", "target.transform.bijectors.2"])
 @pytest.mark.parametrize("kind", ["hook", "pre-hook", "backward", "override", "patch"])
 def test_one_composition_of_a_pair_that_is_changed(where, kind):
-    """Whatever is done to one module of a pair, every path sees it."""
+    """Change one module of a pair in some way, and see the effect on every path."""
     pair = perturb(small_full_glow(checkpoint=True), 0.1)
     module = pair
     for name in where.split("."):
@@ -360,7 +359,7 @@ def vectors(context):
 
 
 class Shifted(Chain):
-    """Knows of no record."""
+    """A chain whose methods do not take ``record``."""
 
     def forward(self, inputs, context=None):
         outputs, logabsdet = super().forward(inputs, context)
@@ -387,7 +386,7 @@ class ShiftedByAnything(Chain):
 
 
 class ShiftedAndSwallowing(Chain):
-    """Takes anything, and hands nothing on."""
+    """A chain whose methods take any keyword and pass none on."""
 
     def forward(self, inputs, context=None, **others):
         outputs, logabsdet = super().forward(inputs, context)
@@ -429,7 +428,7 @@ class FlowOfForward(Flow):
 @pytest.mark.parametrize("kind", [Shifted, ShiftedWithTrace, ShiftedByAnything, ShiftedAndSwallowing, patched,
                                   FlowOfLogProb, FlowOfForward, FlowThatSwallows])
 def test_a_source_whose_methods_know_of_no_record(kind):
-    """What overrides or replaces them has an effect on every path, and the trace is what it was."""
+    """Check that overridden or replaced methods take effect on every path, and that the trace is the same."""
     plain = perturb(PairedFlow(vectors(0), Flow(vectors(1), (2,))), 0.1)
     of_flow = isinstance(kind, type) and issubclass(kind, Flow)
     source = kind(plain.source.transform if of_flow else plain.source.transform.parts)
@@ -450,7 +449,7 @@ def test_a_source_whose_methods_know_of_no_record(kind):
 
 
 class Own(Bijector):
-    """A composition as the documentation writes one: its parts, and what the trace holds."""
+    """A composition as in the documentation, which defines its parts and records its trace itself."""
 
     def __init__(self):
         super().__init__()
@@ -483,7 +482,7 @@ def test_hooks_of_a_composition_of_ones_own_run_while_it_is_recorded(wrapped):
 
 
 def test_convolutions_that_were_patched_within_are_not_taken_in_pieces(monkeypatch):
-    """As for images that repeat seamlessly."""
+    """Patch convolutions to pad with the opposite side, as for images that repeat seamlessly."""
     monkeypatch.setattr(convnet, "LARGE", 1)
     net = perturb(CouplingConditioner(4, 8), 0.3)
 
@@ -500,7 +499,7 @@ def test_convolutions_that_were_patched_within_are_not_taken_in_pieces(monkeypat
 
 @pytest.mark.parametrize("side", [16, 32])
 def test_function_transforms_at_any_size(side):
-    """Also from where on images are laid out channels-last."""
+    """Compare function transforms, also at sizes at which images are laid out channels-last."""
     flow = perturb(Flow(glow_step(4, CouplingConditioner(4, 4))), 0.1)
     images = torch.rand(2, 4, side, side)
     forward_mode = torch.func.jacfwd(lambda t: flow(images * t))(torch.ones(()))
@@ -547,7 +546,7 @@ def test_a_global_hook_sees_every_module_of_a_pair():
 
 @pytest.mark.parametrize("record", [False, True])
 def test_a_hook_may_change_what_a_composition_returns(record):
-    """In a recorded pass too, whose trace is beside the outputs."""
+    """Let a hook change the outputs, also in a recorded pass, which returns a trace as well."""
     inner = Chain([ActNorm(2)])
     inner.register_forward_hook(lambda module, args, result: (2 * result[0], result[1] + 2 * math.log(2)))
     chain, x = Chain([Split(inner)]), torch.randn(3, 4)
@@ -577,7 +576,7 @@ def test_compiled_steps_run_the_hooks_of_inner_nets():
 # --- how far it is from a call to the maths -------------------------------------------------------------------------
 
 class Frames(nn.Module):
-    """A coupling's bounds, which count the methods of the library from a call to here."""
+    """An ``affine`` of a coupling that counts the library's stack frames between the user's call and here."""
 
     def forward(self, raw_scale, raw_shift):
         frame, self.depth = sys._getframe(), 0

@@ -1,4 +1,4 @@
-"""What the laws do not say: the maps themselves, agreement with nflows, and clear errors."""
+"""Operations beyond the laws: the maps themselves, agreement with nflows, and clear errors."""
 
 import copy
 import math
@@ -93,7 +93,7 @@ def test_luconv_starts_as_a_rotation(c):
 
 
 def test_luconv_is_the_documented_map():
-    """W = P L_0 (I + N) e^delta (I + M) (U_0 + diag(s_0)), the Frobenius norms of N and M and delta bounded by 1/2."""
+    """Compare with P L_0 (I + N) e^delta (I + M) (U_0 + diag(s_0)); delta and the norms of N and M are below 1/2."""
     c = 3
     raw = torch.randn(2, 2 * c * c + c, dtype=torch.float64)
     convolution = perturb(LUConv1x1(c, Constant(raw))).double()
@@ -131,7 +131,7 @@ def test_luconv_in_bfloat16_is_computed_in_float32():
 
 
 def test_rotations_are_drawn_uniformly():
-    """The mean of a uniform (Haar) rotation is 0; that of a QR without sign correction is not."""
+    """Check that the mean is 0, as of uniform (Haar) rotations; that of a QR without sign correction is not."""
     mean = torch.stack([LUConv1x1(3)(torch.eye(3))[0] for _ in range(2000)]).mean(0)
     assert mean.abs().max() < 0.06
 
@@ -149,7 +149,7 @@ def test_coupling_is_the_documented_map():
 @pytest.mark.parametrize("build", [
     lambda net: ActNorm(2, net), lambda net: LUConv1x1(2, net), lambda net: AffineCoupling(2, net)])
 def test_offsets_of_lower_precision_are_bounded_in_that_of_the_inputs(build):
-    """As those of a net under autocast are."""
+    """Bound bfloat16 offsets, as a net under autocast returns, in the precision of the inputs."""
     torch.manual_seed(0)
     x, raw = torch.randn(3, 2), torch.randn(3, {ActNorm: 4, LUConv1x1: 10, AffineCoupling: 2}[type(build(None))])
     results = []
@@ -275,7 +275,7 @@ def test_agrees_with_nflows_actnorm():
 
 @torch.no_grad()
 def copy_factors(theirs, ours):
-    """Give ours the L and U of an nflows LU layer, whose permutation and bias stand apart."""
+    """Copy L and U of an nflows LU layer, which has no permutation, to ours, and set its bias to 0."""
     lower, upper = theirs._create_lower_upper()
     ours.permutation.copy_(torch.eye(len(lower)))
     ours.sign.fill_(1)
@@ -383,7 +383,7 @@ def test_contexts_change_the_condition_number_by_a_bounded_factor(c, seed, size)
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**16), size=st.sampled_from([1e2, 1e4, 1e6, 1e12]), d=st.sampled_from([0, 2]))
 def test_extreme_contexts_stay_finite_and_invertible(seed, size, d):
-    """Random nets, ours and a user's own, on contexts far outside of what was seen."""
+    """Run random nets, ours and a user's own, on contexts far larger than usual."""
     torch.manual_seed(seed)
     c, shape = 6, (4, 4)[:d]
     context = size * torch.randn(2, 3, *shape)

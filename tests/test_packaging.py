@@ -1,4 +1,4 @@
-"""What a user gets: the public names, their documentation, the package's metadata, its size and its import."""
+"""The package: its public names and their documentation, its metadata, the size of its files and its import."""
 
 import ast
 import importlib.metadata
@@ -19,6 +19,9 @@ from condflows import affine, conditioners, testing
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "condflows").rglob("*.py"))
+PYTHON_FILES = sorted([ROOT / "conftest.py", ROOT / "docs" / "conf.py", *(
+    path for folder in ("condflows", "examples", "docs/_ext", "docs/tutorial", "tests")
+    for path in (ROOT / folder).rglob("*.py"))])
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (condflows, affine, conditioners, testing)
@@ -28,7 +31,7 @@ CODE = {name: value for name, value in PUBLIC.items() if inspect.isclass(value) 
 
 
 def documented_names():
-    """The full names of all that docs/api.rst documents."""
+    """Return the full names of all that docs/api.rst documents."""
     page = (ROOT / "docs" / "api.rst").read_text()
     names, module = set(), ""
     for directive, name in re.findall(r"^\.\. (\w+):: ([\w.]+)", page, re.MULTILINE):
@@ -41,7 +44,7 @@ def documented_names():
 
 
 def code_lines(path):
-    """The lines of a file that hold code: no blank lines, comments or docstrings."""
+    """Count the lines of a file that hold code: no blank lines, comments or docstrings."""
     source = path.read_text()
     lines = set()
     ignored = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
@@ -81,7 +84,7 @@ OF_NETS = {"an example", "its map, as a formula", "its shapes", "its source", "i
 
 
 def expected(value):
-    """What the docstring of a public class or function is to say."""
+    """Return the list of what the docstring of a public class or function must say."""
     if (inspect.isclass(value) and issubclass(value, condflows.Bijector)) or value in (
             condflows.glow_step, condflows.multiscale):
         return OF_NETS | {"its log-determinant, with its unit"}
@@ -105,7 +108,7 @@ def test_the_docstring_alone_says_it_all(name):
 
 @pytest.mark.parametrize("name", CODE)
 def test_docstrings_begin_with_what_it_does(name):
-    """Of a function, and of the methods of a class: a verb first."""
+    """Check that functions' docstrings open with a verb, and that public methods have docstrings."""
     value = CODE[name]
     assert value.__doc__, f"{name} has no docstring"
     if inspect.isfunction(value):
@@ -116,6 +119,16 @@ def test_docstrings_begin_with_what_it_does(name):
                 public = getattr(value, attribute)
                 forward_of_a_net = attribute == "forward" and name.startswith("condflows.conditioners.")
                 assert inspect.getdoc(public) or forward_of_a_net, f"{name}.{attribute} has no docstring"
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_say_what_a_thing_is(path):
+    """Refuse first lines that open with a question word or "of": of modules, classes, functions and fields."""
+    strings = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)
+               and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+    cryptic = [f"line {node.lineno}: {first}" for node in strings
+               if re.match(r"(What|Which|Whether|Of|How|Where|Those)\b", first := node.value.value.strip())]
+    assert not cryptic, "\n".join(line.partition("\n")[0] for line in cryptic)
 
 
 def test_version():
@@ -149,7 +162,7 @@ def test_code_lines_are_counted_without_blanks_comments_and_docstrings(tmp_path)
 
 
 def test_import_is_quick():
-    """Less than half a second on top of torch and nflows, at the best of three tries."""
+    """Import in less than half a second on top of torch and nflows, at the best of three tries."""
     script = (
         "import time, torch, nflows.transforms, nflows.flows\n"
         "start = time.perf_counter()\n"

@@ -1,4 +1,4 @@
-"""Under bfloat16 autocast the conditioners alone lose precision, and the bits per dimension hardly change."""
+"""Precision under bfloat16 autocast: only the conditioners lose any, and bits per dimension hardly change."""
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ from torch.utils._pytree import tree_leaves
 
 from condflows import Bijector, PairedFlow, bits_per_dim, initialize
 from condflows.testing import perturb
-
 from models import MODELS
 
 FLOWS = [name for name in MODELS if name != "pix2pix"]
@@ -26,7 +25,7 @@ def small_model(name, steps=(1, 1), width=6, **options):
 
 
 def batch(size=2):
-    """Label maps of four areas, and photos of as many colours with some noise."""
+    """Draw label maps of four areas, and photos of as many colours with some noise."""
     x_a = torch.rand(size, 3, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)
     return x_a + torch.rand_like(x_a) / 256, 0.5 * x_a.flip(1) + 0.1 * torch.rand_like(x_a)
 
@@ -55,7 +54,7 @@ def test_bits_of_a_trained_flow():
 
 
 class Touching(TorchDispatchMode):
-    """The operations that read or write bfloat16 while no conditioner runs."""
+    """A record of the operations that read or write bfloat16 while no conditioner runs."""
 
     def __init__(self, model):
         super().__init__()
@@ -78,7 +77,7 @@ class Touching(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_nothing_but_conditioners_runs_in_bfloat16(name):
-    """What they return is cast up before scales and shifts are bounded; every bijector maps float32 to float32."""
+    """Check that nets' outputs are cast up before they are bounded, and that bijectors map float32 to float32."""
     model = perturb(small_model(name))
     layers, bijectors = set(), set()
     for module in model.modules():
@@ -98,7 +97,7 @@ def test_nothing_but_conditioners_runs_in_bfloat16(name):
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_training(name):
-    """All gradients are float32, near those of float32; recomputed activations are cast as in the forward pass."""
+    """Check gradients: in float32, near those without autocast, and the same where activations are recomputed."""
     plain, saving = small_model(name), small_model(name, checkpoint=True)
     x_a, x_b = batch(4)
     plain = perturb(initialize(plain, *batch(64)[::-1]), 0.02)

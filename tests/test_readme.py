@@ -1,4 +1,4 @@
-"""What the README says runs."""
+"""The READMEs: their links, and the first example."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A context of B rows serves B * n inputs, n in a row: as if each row were repeated n times, and without that work."""
+"""The row rule: a context of B rows serves B * n inputs as if each row were repeated, without the repeated work."""
 
 import collections
 import functools
@@ -59,7 +59,7 @@ def test_helpers():
 # --- what others receive --------------------------------------------------------------------------------------------
 
 class Reads(Bijector):
-    """A user's own bijector, which notes the contexts that it is given."""
+    """A user's own bijector, which records the contexts that it is given."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ class NotedConditioner(nn.Module):
 
 @pytest.mark.parametrize("gradients", [False, True])
 def test_conditioners_of_ones_own(gradients):
-    """Those of actnorm and 1x1 convolution receive each condition once, a coupling's with each first part."""
+    """Pass each condition once to nets of actnorm and 1x1 convolution, and once for each input to a coupling's."""
     flow = Flow(Chain([ActNorm(2, NotedConditioner(4)), LUConv1x1(2, NotedConditioner(10)),
                        AffineCoupling(2, NotedConditioner(2))]), (2,))
     context = torch.randn(2, 3)
@@ -233,7 +233,7 @@ def test_contexts_keep_their_types(context):
 # --- what it costs --------------------------------------------------------------------------------------------------
 
 def peak_of(call):
-    """Bytes that torch has allocated at the peak of a call."""
+    """Measure the bytes that torch has allocated at the peak of a call."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as record:
         call()
     now = peak = 0

@@ -1,4 +1,4 @@
-"""The checks reject what is wrong: one planted bug after the other."""
+"""The checks of a bijector, each on a planted bug that it must reject."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ class AveragedActNorm(ActNorm):
 
 
 class PartlyDetached(Bijector):
-    """The shift follows the gradient, the scale does not."""
+    """A bijector whose gradient is right for the shift and wrong for the scale."""
 
     def __init__(self):
         super().__init__()

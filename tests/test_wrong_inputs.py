@@ -1,4 +1,4 @@
-"""Every mistake of docs/wrong_inputs.md that is made with the library: the error of the page, and nothing changes."""
+"""The mistakes of docs/wrong_inputs.md with the library: each raises the page's error and changes nothing."""
 
 import copy
 
@@ -13,7 +13,7 @@ from condflows.conditioners import CouplingConditioner
 
 
 class Wrong(Bijector):
-    """Without its log-determinant."""
+    """A bijector without its log-determinant."""
 
     def forward(self, inputs, context=None):
         return 2 * inputs, inputs.new_zeros(len(inputs))
@@ -28,7 +28,7 @@ def step(c, context=0):
 
 @pytest.fixture
 def names():
-    """The names that the page says its expressions know."""
+    """Return the names that the page's expressions use."""
     return vars(condflows) | vars(condflows.conditioners) | {
         "torch": torch, "check_bijector": condflows.testing.check_bijector, "returns": Constant, "Wrong": Wrong,
         "x": torch.randn(2, 4, 4, 4), "i": torch.rand(2, 3, 8, 8), "v": torch.randn(2, 4), "c": torch.randn(2, 3),

@@ -1,4 +1,4 @@
-"""The rows of docs/wrong_inputs.md, which are what its tests run."""
+"""The rows of docs/wrong_inputs.md, which tests run."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "wrong_inputs.md"
 
 
 class Row(NamedTuple):
-    """A mistake in words, the command or the Python expression that makes it, and what it gets."""
+    """A mistake in words, the command or the Python expression that makes it, and the message that it gets."""
 
     mistake: str
     given: str
@@ -16,17 +16,17 @@ class Row(NamedTuple):
 
 
 def rows(page: str) -> list[Row]:
-    """The rows of all tables of a page that have these three columns."""
+    """Return the rows of all tables of a page that have these three columns."""
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:2] == "| "]
     return [Row(mistake, given.strip("`"), gets.strip("`")) for mistake, given, gets in cells if given.startswith("`")]
 
 
 ROWS = rows(PAGE.read_text(encoding="utf-8"))
 OF_SCRIPTS = [row for row in ROWS if re.match(r"\w+\.py\b", row.given)]
-OF_FILES = [row for row in ROWS if re.match(r"Pretrained\b|runs\.", row.given)]
+OF_FILES = [row for row in ROWS if re.match(r"Pretrained\b|load_model\b", row.given)]
 OF_LIBRARY = [row for row in ROWS if row not in OF_SCRIPTS and row not in OF_FILES]
 
 
 def matches(said: str, gets: str) -> bool:
-    """Whether a message is the one of the page, in which three dots stand for anything."""
+    """Tell whether a message is the one of the page, in which three dots stand for anything."""
     return re.fullmatch(".*".join(map(re.escape, gets.split("..."))), said, re.DOTALL) is not None

@@ -1,8 +1,8 @@
-r"""Nets that predict an operation's parameters from a context. All start at zero output, none holds a resolution.
+r"""Nets that predict an operation's parameters from a context. All start at zero output, none fixes a resolution.
 
-They bound what they read (``MLPConditioner`` its ``asinh``) softly to +-3 by
-:math:`\beta(v) = v / \sqrt{1 + (v/3)^2}`. So what lies far outside of what was trained on gives parameters like those
-of training, and a deep flow stays invertible in float32. Scale contexts to order 1.
+Their inputs (of ``MLPConditioner``, the ``asinh`` of its inputs) are bounded softly to +-3 by
+:math:`\beta(v) = v / \sqrt{1 + (v/3)^2}`. So inputs far outside of the training data give parameters like those of
+training, and a deep flow stays invertible in float32. Scale contexts to order 1.
 """
 
 from condflows.conditioners.image import ConvConditioner, CouplingConditioner, MapConditioner

@@ -1,4 +1,4 @@
-"""The convolutions of couplings, and their ways of taking many positions."""
+"""The convolutions of couplings, and how they are run on images with many positions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ CHANNELS_LAST = 1024  # positions in a batch
 
 
 class ConvNet(nn.Sequential):
-    """Layers one after the other, convolutions and what is between them.
+    """Layers applied one after the other: convolutions and the activations between them.
 
-    It calls them, whatever they are, in one of these ways, which agree up to rounding:
+    Any layers may take their place: they are always called as modules. How they are called differs with the images, and
+    changes results only by rounding:
 
-    - Images with many positions on a CPU are in the channels-last format, in which convolutions are faster there.
+    - Images with many positions on a CPU are put into the channels-last format, in which convolutions are faster.
     - Where a hidden layer would have more than ``LARGE`` values, and they need not be kept for the backward pass,
       because there is none or they are recomputed (``checkpoint``), the images go through the layers in pieces.
     """
@@ -50,13 +51,13 @@ class ConvNet(nn.Sequential):
         return run(images) if rows is None else run_in_pieces(run, images, rows, limit // width)
 
     def _width(self) -> int:
-        """The most channels of a hidden layer."""
+        """Return the largest number of channels of a hidden layer."""
         hidden = [module for layer in list(self)[:-1] for module in layer.modules()]
         return max([1, *(getattr(module, "out_channels", 1) for module in hidden)])
 
 
 def conv_net(spatial_dims: int, *channels: int, checkpoint: bool = False) -> ConvNet:
-    """Build a 3x3 convolution, 1x1 convolutions and a 3x3 convolution of these channels, with ReLUs between."""
+    """Build a 3x3 convolution, 1x1 convolutions and a 3x3 convolution with these channels, and ReLUs between."""
     layers: list[nn.Module] = []
     for inputs, outputs, kernel in zip(channels, channels[1:], (3, *[1] * (len(channels) - 3), 3), strict=False):
         layers += [conv(spatial_dims, inputs, outputs, kernel), nn.ReLU()]

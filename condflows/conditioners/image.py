@@ -25,11 +25,11 @@ class CouplingConditioner(nn.Module):
     size, or a vector. Paper: Full-Glow (arXiv 2012.05846) equation (8).
 
     Args:
-        num_channels: C of the coupling.
-        width: of the hidden layers.
-        context_channels: of the context, 0 for an unconditional coupling.
-        spatial_dims: 1 to 3.
-        context_width: of the encoder's hidden layer.
+        num_channels: C, the number of channels of the coupling.
+        width: the number of channels of the hidden layers.
+        context_channels: the number of channels of the context, 0 for an unconditional coupling.
+        spatial_dims: the number of spatial dimensions, 1 to 3.
+        context_width: the number of channels of the encoder's hidden layer.
         checkpoint: recompute the hidden layers of large images in the backward pass, piece by piece.
 
     Raises:
@@ -70,8 +70,8 @@ class ConvConditioner(nn.Module):
     Paper: Glow (arXiv 1807.03039) section 3.
 
     Args:
-        num_channels: C of the coupling.
-        spatial_dims: 1 to 3.
+        num_channels: C, the number of channels of the coupling.
+        spatial_dims: the number of spatial dimensions, 1 to 3.
 
     Raises:
         ValueError: ``spatial_dims`` other than 1 to 3.
@@ -94,16 +94,16 @@ class MapConditioner(nn.Module):
     r"""Convolutions of the context, 3x3, 1x1, 3x3: one vector for each position.
 
     :math:`\mathrm{conv}(\beta(c))`, with :math:`\beta` the soft bound of :mod:`condflows.conditioners`. For an actnorm
-    with a map of its own at every position, as in Dual-Glow's prior.
+    with separate offsets at every position, as in Dual-Glow's prior.
 
     Shapes: ``(batch, context_channels, *spatial)`` to ``(batch, num_outputs, *spatial)``.
     Paper: Dual-Glow (arXiv 1908.08074).
 
     Args:
-        context_channels: of the context, an image of the size of the inputs.
+        context_channels: the number of channels of the context, an image of the size of the inputs.
         num_outputs: ``2*C`` for an actnorm of C channels.
-        width: of the hidden layers.
-        spatial_dims: 1 to 3.
+        width: the number of channels of the hidden layers.
+        spatial_dims: the number of spatial dimensions, 1 to 3.
 
     Raises:
         ValueError: a context of another number of channels or spatial dimensions, ``spatial_dims`` other than 1 to 3.

@@ -1,4 +1,4 @@
-"""Build the layers of the nets, start them at zero, and check what they read."""
+"""The layers of the nets, their start at zero, and the check of their inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOUND = 3.0
 
 
 def conv(spatial_dims: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
-    """A convolution over 1 to 3 spatial dimensions that keeps their sizes, but for the stride."""
+    """Build a convolution over 1 to 3 spatial dimensions that keeps their sizes, except for the stride."""
     if spatial_dims not in (1, 2, 3):
         raise ValueError(f"a convolutional conditioner expects 1 to 3 spatial dimensions, got {spatial_dims}; "
                          "use MLPConditioner for vectors")
@@ -25,19 +25,19 @@ def conv(spatial_dims: int, inputs: int, outputs: int, kernel: int, stride: int 
 
 
 def mlp(sizes: Sequence[int]) -> Sequence[nn.Module]:
-    """Linear layers between these sizes, with ReLUs between them."""
+    """Build linear layers between these sizes, with ReLUs between them."""
     return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())][:-1]
 
 
 def start_at_zero(net: Any) -> Any:
-    """The paper's section 4: the output layer's weights are 0, so the start is constant in the context."""
+    """Set the output layer's parameters to 0 (section 4 of the paper), so that the start ignores the context."""
     for parameter in net[-1].parameters():
         nn.init.zeros_(parameter)
     return net
 
 
 def require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
-    """Refuse what is not a tensor of so many channels, and dimensions if given, that goes with the net's parameters."""
+    """Return the context if it has these channels (and dimensions) and goes with the net's parameters, or refuse it."""
     name = type(net).__name__
     if not isinstance(context, Tensor) or context.ndim < 2 or context.shape[1] != channels:
         came = f"shape {tuple(context.shape)}" if isinstance(context, Tensor) else type(context).__name__

@@ -1,4 +1,4 @@
-"""Nets from an image to one vector."""
+"""A net that maps an image to one vector."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ class GlobalConditioner(nn.Module):
     Paper: Full-Glow (arXiv 2012.05846) section 5.
 
     Args:
-        context_channels: of the context.
+        context_channels: the number of channels of the context.
         num_outputs: ``2*C`` for an actnorm of C channels, ``2*C*C + C`` for a 1x1 convolution.
-        spatial_dims: of the context, 1 to 3.
-        conv_channels: of the convolutions, the first 1x1 (3x3 if ``stride`` is more than 1) and the others 3x3.
-        grid: positions kept along each spatial dimension.
+        spatial_dims: the number of spatial dimensions of the context, 1 to 3.
+        conv_channels: the output channels of the convolutions, the first of which is 1x1 (3x3 if ``stride`` is more
+            than 1) and the others 3x3.
+        grid: the number of positions kept along each spatial dimension.
         hidden: sizes of the MLP's hidden layers.
-        stride: of the convolutions; 2, as in C-Glow (arXiv 1905.13288), spares work where the context is a large image.
+        stride: the stride of the convolutions; 2, as in C-Glow (arXiv 1905.13288), saves work on large images.
 
     Raises:
         ValueError: a context of another number of channels or spatial dimensions, ``spatial_dims`` other than 1 to 3.

@@ -1,4 +1,4 @@
-"""Images through a net piece by piece, for nets whose outputs depend on near positions alone."""
+"""Running a net on images piece by piece, where its outputs depend on nearby positions alone."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ POINTWISE = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GE
 
 
 def halo(layers: Iterable[nn.Module]) -> int | None:
-    """Count the rows above and below that a row of the outputs depends on; None where that is not known.
+    """Count the rows on either side that a row of the outputs depends on; return None where that is not known.
 
-    It is known of convolutions that keep the size and pad with zeros, and of activations at each position; without
-    hooks, which are to see whole images, and parametrizations, which may give other weights at every call.
+    It is known for convolutions that keep the size and pad with zeros, and for activations at each position. It is not
+    known with hooks, which must see whole images, or parametrizations, whose weights may differ at every call.
     """
     reaches = [_reach(layer) for layer in layers]
     return None if None in reaches else sum(reaches)  # type: ignore[arg-type]
@@ -43,10 +43,10 @@ def _reach(layer: Any) -> int | None:
 
 
 def run_in_pieces(run: Callable[[Tensor], Tensor], images: Tensor, halo: int, positions: int) -> Tensor:
-    """Run a net on pieces of about so many positions: on several images at a time, or on strips of rows of one.
+    """Run a net on pieces of about ``positions`` positions: several images at a time, or strips of rows of one image.
 
-    A strip comes with ``halo`` rows more on either side, whose outputs, which would depend on what is not in it, are
-    left out.
+    A strip is read with ``halo`` more rows on either side. Their outputs, which depend on rows outside of the strip,
+    are left out.
     """
     each = images.shape[2:].numel()
     if each <= positions:

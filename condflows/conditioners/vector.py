@@ -1,4 +1,4 @@
-"""Nets of vectors."""
+"""A net for vectors."""
 
 from __future__ import annotations
 

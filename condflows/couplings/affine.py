@@ -17,9 +17,9 @@ __all__ = ["AffineCoupling"]
 class AffineCoupling(Bijector):
     r"""Affine coupling :math:`y_1 = x_1,\; y_2 = s(x_1, c)\, x_2 + t(x_1, c)`.
 
-    The first ``C - C // 2`` channels pass; the other ``C // 2`` are scaled and shifted by what
-    ``conditioner(first_part, context)`` says: ``(batch, 2 * (C // 2), *spatial)``, raw scales first, then raw
-    shifts, turned into :math:`\log s` and :math:`t` by ``affine``. As the learned prior of a split it predicts scale
+    The first ``C - C // 2`` channels pass; the other ``C // 2`` are scaled and shifted.
+    ``conditioner(first_part, context)`` returns ``(batch, 2 * (C // 2), *spatial)``, raw scales first, then raw shifts,
+    which ``affine`` turns into :math:`\log s` and :math:`t`. As the learned prior of a split it predicts scale
     and mean of the second half from the first. Inverse: :math:`x_1 = y_1,\; x_2 = (y_2 - t(y_1, c)) / s(y_1, c)`.
 
     Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant, in nats: the sum of :math:`\log s`; the
@@ -67,7 +67,7 @@ class AffineCoupling(Bijector):
         return torch.cat([first, (second - shift) * (-log_scale).exp()], dim=1), -sum_log_scale(log_scale, second)
 
     def _split(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The part that passes, the part that is moved, and what the conditioner says of it."""
+        """Return the part that passes, the part that is moved, and the conditioner's raw scales and shifts for it."""
         check_inputs(inputs, "AffineCoupling", self.num_channels)
         moved = self.num_channels // 2
         first, second = inputs.split([self.num_channels - moved, moved], dim=1)

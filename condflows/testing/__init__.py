@@ -1,4 +1,4 @@
-"""The laws of a bijector, as checks that anyone can run on their own, and a report of where a flow inverts badly."""
+"""The laws of a bijector, as checks for any bijector, and a report of where a flow inverts badly."""
 
 from condflows.testing.laws import check_bijector, perturb
 from condflows.testing.report import InvertibilityReport, Place, invertibility_report

@@ -1,4 +1,4 @@
-"""The laws of a bijector, as checks that anyone can run on their own."""
+"""The laws of a bijector, as checks for any bijector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_bijector(bijector: Transform, inputs: Tensor, context: Context = None)
     ``state_dict`` that restores the outputs bit by bit. Paper: none, these are definitions.
 
     Keep the inputs small, as the Jacobian of one sample is formed whole, and let samples and contexts differ, as laws
-    about batches need that. The bijector itself is left as it is.
+    about batches need that. The bijector itself is not changed.
 
     Args:
         bijector: a condflows bijector or an nflows transform.
@@ -144,7 +144,7 @@ def _check_jacobian(bijector: Transform, inputs: Tensor, context: Context) -> No
 
 
 def _check_gradients(bijector: Transform, inputs: Tensor, context: Context, inverse: bool) -> None:
-    """Autograd against central differences along random directions in inputs, context and parameters."""
+    """Compare autograd with central differences along random directions in inputs, context and parameters."""
     where = "inverse" if inverse else "forward"
     inputs = inputs.clone().requires_grad_()
     context = map_context(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, context)

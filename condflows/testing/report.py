@@ -63,15 +63,15 @@ class InvertibilityReport(tuple[Place, ...]):
 def invertibility_report(flow: nn.Module, inputs: Tensor, context: Context = None) -> InvertibilityReport:
     """Find where a flow loses invertibility: the round-trip error of every level, step and operation on its inputs.
 
-    What the error of a composition has beyond those of its parts is theirs, amplified on the way back.
+    Where the error of a composition exceeds those of its parts, their errors were amplified on the way back.
 
     Args:
-        flow: a flow, a pair of flows (both are reported) or a bijector; an ``Inverse`` is one place with what it holds.
-        inputs: a batch of data, of a pair the target's.
+        flow: a flow, a pair of flows (both are reported) or a bijector; an ``Inverse`` and its bijector are one place.
+        inputs: a batch of data; for a pair, the target's.
         context: what ``log_prob`` or ``forward`` takes with them.
 
     Raises:
-        TypeError: what is no flow and no bijector; and the errors of its forward pass.
+        TypeError: an object that is no flow and no bijector; and the errors of its forward pass.
 
     >>> (place,) = testing.invertibility_report(Flow(LUConv1x1(3)), torch.randn(5, 3))
     >>> place.name, place.error < 1e-5, place.condition < 1.001  # a rotation

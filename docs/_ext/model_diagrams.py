@@ -1,4 +1,4 @@
-"""Directives that draw the models of examples/cityscapes: what they show is asked of the models, in the build.
+"""Directives that draw the models of examples/cityscapes, from contexts that are found by running the models.
 
     model-table          which operation of which model reads what
     model-diagram NAME   the flows of one model side by side, an arrow wherever a context is read;
@@ -51,17 +51,17 @@ class Operation:
 
 @dataclass
 class Model:
-    """A model's operations, the source's none where it has no source; and who reads what."""
+    """The operations of a model's source (none without a source) and target, and which of them reads what."""
 
     source: list[Operation]
     target: list[Operation]
     reads: list[tuple[Operation, Operation | None]]
-    """Of the target's operations those that read a context: the source's operation, or None for the condition."""
+    """The target's operations that read a context, each with the source's operation, or None for the condition."""
     latents_alone: set[tuple[int, ...]]
     """The places of the source's splits of which only the second half, its latents, has an effect."""
 
     def said_of(self, kind: str) -> str:
-        """What the operations of a kind read."""
+        """Describe the context that the operations of a kind read."""
         every = [op for op in self.target if op.kind == kind and op.module is not None]
         said = {self.said_of_one(op) for op in every}
         if len(said) > 1:
@@ -84,7 +84,7 @@ class Model:
 
 @cache
 def examine(name: str) -> Model:
-    """Build a small model of two levels with two steps each, and find out who reads what."""
+    """Build a small model of two levels with two steps each, and find which operation reads which context."""
     with torch.random.fork_rng([]), torch.no_grad():
         torch.manual_seed(0)
         flow = build(name)
@@ -111,7 +111,7 @@ def examine(name: str) -> Model:
 
 
 def build(name: str) -> Any:
-    """The model with random parameters, so that no net is at its zero output."""
+    """Build the model with random parameters, so that no net is at its zero output."""
     added = str(EXAMPLE) not in sys.path
     sys.path[:0] = [str(EXAMPLE)] * added
     try:
@@ -125,7 +125,7 @@ def build(name: str) -> Any:
 
 
 def walk(chain: Chain, place: tuple[int, ...] = (), level: int = 1) -> Iterator[Operation]:
-    """The operations of a multiscale flow but for its squeezes; a split without a prior has one that is None."""
+    """Yield the operations of a multiscale flow except squeezes; a split without a prior gives one without a module."""
     for i, part in enumerate(chain.parts):
         here = (*place, i)
         if isinstance(part, Chain):
@@ -139,7 +139,7 @@ def walk(chain: Chain, place: tuple[int, ...] = (), level: int = 1) -> Iterator[
 
 
 def run(flow: Any, operations: Sequence[Operation], x: torch.Tensor, context: Any, inputs: Any = None) -> Any:
-    """Outputs and inputs of every operation; with ``inputs``, each receives those in place of what reaches it."""
+    """Return outputs and inputs of every operation; with ``inputs``, each receives those in place of its own."""
     outputs, seen, hooks = {}, {}, []
     for op in operations:
         if op.module is not None:
@@ -164,7 +164,7 @@ def different(operations: Sequence[Operation], outputs: Any, others: Any) -> lis
 
 
 def change(trace: Any, place: tuple[int, ...], part: Any) -> Any:
-    """The trace with the entry at one place changed."""
+    """Return the trace with the entry at one place changed."""
     if not place:
         return part(trace)
     return Trace([change(entry, place[1:], part) if i == place[0] else entry for i, entry in enumerate(trace)])
@@ -188,7 +188,7 @@ FILLED = "fill:var(--color-brand-primary, #0a4bff);"
 
 
 class Drawing:
-    """One model as SVG."""
+    """The drawing of one model, as SVG."""
 
     def __init__(self, name: str, model: Model, entries: bool):
         self.name, self.model, self.entries = name, model, entries
@@ -203,7 +203,7 @@ class Drawing:
         self.right = self.width - COLUMN - 14
 
     def y(self, row: Any) -> int:
-        """Of the middle of a row; levels have some space between them."""
+        """Return the height of the middle of a row; levels have some space between them."""
         level = row[0] if isinstance(row, tuple) else 0
         return 40 + PITCH * self.rows.index(row) + 16 * level
 
@@ -231,7 +231,7 @@ class Drawing:
                 f'<title>{NAMES[self.name]}</title>{"".join(self.out)}</svg>')
 
     def first_steps(self, reads: Any) -> list[Any]:
-        """Of the steps of a level, the first; the others read alike, or said_of refuses."""
+        """Keep the first step of each level; the others read the same, or said_of refuses."""
         return [(by, of) for by, of in reads if by == self.first(by) and (of is None or of == self.first(of))]
 
     def first(self, operation: Operation) -> Operation:
@@ -239,7 +239,7 @@ class Drawing:
         return next(alike)  # of a source too, whose places are those of the target
 
     def flow(self, x: int, operations: Sequence[Operation], heading: str, data: str) -> None:
-        """A column from data to latents."""
+        """Draw a column from data to latents."""
         middle = x + COLUMN / 2
         self.text(middle, 14, heading, "font-weight:bold;")
         self.line(f"M {middle} {self.y('data')} V {self.y(self.rows[-1])}", FAINT)
@@ -266,7 +266,7 @@ class Drawing:
                 self.box(x, row, "prior" if kind == "top" else kind, READER if reads else "", bold=reads)
 
     def condition(self) -> None:
-        """A column that is the condition alone, and what leads from it to its readers."""
+        """Draw a column that holds the condition alone, and the line from it to its readers."""
         x, rows = 8, [self.y((by.level, by.kind)) for by, _ in self.first_steps(self.model.reads)]
         self.text(x + COLUMN / 2, 14, "condition", "font-weight:bold;")
         self.line(f"M {x + COLUMN / 2} {self.y('data')} V {max(rows)}", READER)
@@ -307,13 +307,13 @@ class Drawing:
 
 class FromModels(SphinxDirective):
     def note(self) -> None:
-        """Build the page anew when a model changes."""
+        """Rebuild the page when a model changes."""
         for path in [*sorted((EXAMPLE / "models").glob("*.py")), Path(__file__)]:
             self.env.note_dependency(str(path))
 
 
 class ModelTable(FromModels):
-    """A row for each model, a column for each kind of operation."""
+    """A table with a row for each model and a column for each kind of operation."""
 
     def run(self) -> list[nodes.Node]:
         self.note()
@@ -326,7 +326,7 @@ class ModelTable(FromModels):
 
 
 class ModelDiagram(FromModels):
-    """The drawing of one model; other builders than those of HTML leave it out."""
+    """The drawing of one model; builders other than those of HTML leave it out."""
 
     required_arguments = 1
     option_spec = {"entries": directives.flag}  # noqa: RUF012

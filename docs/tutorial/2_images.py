@@ -33,7 +33,7 @@ def between(low, high, count):
 
 
 def draw(count):
-    """Label maps and photos, uint8 (count, 3, 16, 16)."""
+    """Draw label maps and photos, uint8 (count, 3, 16, 16)."""
     distance = torch.hypot(x - between(3, 12, count), y - between(3, 12, count))
     ball = distance < between(2.5, 4.5, count)
     ground = ~ball & (y > between(5, 11, count))
@@ -202,7 +202,7 @@ squeeze = cf.Squeeze()
 
 
 def without_finest(noise, levels):
-    """The noise with its finest levels set to 0."""
+    """Return the noise with its finest levels set to 0."""
     if levels == 0:
         return noise
     goes_on, finished = squeeze(noise)[0].chunk(2, dim=1)

@@ -1,6 +1,6 @@
 """
-From a pair of flows to Full-Glow
-=================================
+Pairs of flows and Full-Glow
+============================
 
 On the last page every coupling had the same context, the label map. In Full-Glow
 (`arXiv 2012.05846 <https://arxiv.org/abs/2012.05846>`_) the label map has a flow of its own, the source. Every
@@ -117,7 +117,7 @@ def between(low, high, count):
 
 
 def draw(count):
-    """Label maps and photos, dequantized, (count, 3, 16, 16)."""
+    """Draw label maps and photos, dequantized, (count, 3, 16, 16)."""
     distance = torch.hypot(x - between(3, 12, count), y - between(3, 12, count))
     ball = distance < between(2.5, 4.5, count)
     ground = ~ball & (y > between(5, 11, count))

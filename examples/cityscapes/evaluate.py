@@ -8,69 +8,20 @@ confusion.png and curves.png (of the trainings) into one directory.
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
-import cli
-
-
-@dataclass
-class Config:
-    """What is measured, and how."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Directories of runs of train.py, all of one direction."""
-    data: Path | None = None
-    """Root of a data set in the Cityscapes layout; generated street scenes if it is left out."""
-    split: str = "val"
-    """The split that is judged; the mean colours of classes come from train."""
-    out: Path = Path("evaluation")
-    """Directory of the results."""
-    overwrite: bool = False
-    """Write into a directory that is not empty, and replace files of the same names."""
-    keep: bool = False
-    """Take from --out what was measured with the same settings and weights, and add the rest; other measurements there
-    are refused, or with --overwrite made anew."""
-    judge: str | None = None
-    """espnet-camvid, pspnet, or colors, which is for photo2label and its default."""
-    judge_weights: Path | None = None
-    """Weights of the judge."""
-    temperatures: tuple[float, ...] = ()
-    """Temperatures at which is sampled; 1 if left out."""
-    sweep: bool = False
-    """Temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
-    repeats: int = 3
-    """Samples of each scene: the scores are means over as many syntheses of the split."""
-    draws: int = 1
-    """Draws of dequantization noise for the bits per dimension; several give the importance-weighted bound."""
-    image_size: tuple[int, int] | None = None
-    """Height and width in pixels; those of the training if left out, which must be the same for all runs."""
-    scenes: int = 4
-    """Scenes in samples.png, spread over the split."""
-    picture_temperature: float = 0.7
-    """Temperature of samples.png."""
-    weights: Literal["best", "last"] = "best"
-    """The weights of the best validation, or the last."""
-    generated: int = 80
-    """Number of scenes where there is no --data."""
-    batch_size: int = 8
-    """Scenes at a time."""
-    seed: int = 0
-    """Of the noise."""
-    device: str | None = None
-    """For example cuda:0; a GPU if there is one, else the CPU."""
+from streets.config.evaluation import Config
+from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate as the command line says; a mistake of the user's ends in one line and exit status 2."""
-    cli.run("evaluate.py", work, cli.parse("evaluate.py", Config, arguments, description=__doc__))
+    config = command_line.parse("evaluate.py", Config, arguments, description=__doc__)
+    command_line.run("evaluate.py", lambda: work(config))
 
 
 def work(config: Config) -> None:
-    from evaluation import evaluate  # torch takes seconds to import: not before --help is answered
+    """Evaluate; torch takes seconds to import, so not before --help is answered."""
+    from streets.judging.evaluation import evaluate
 
     evaluate(config)
 

@@ -24,7 +24,7 @@ from models.full_glow import full_glow
 
 
 def net(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    """What a user of the other libraries writes."""
+    """Build a coupling's net as users of the other libraries write it."""
     return nn.Sequential(
         nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(),
         nn.Conv2d(width, width, 1), nn.ReLU(),
@@ -49,7 +49,7 @@ def condflows(steps: Sequence[int], width: int, batch: int, side: int, checkpoin
 
 
 def in_groups(glow: Any) -> Any:
-    """The same flow, its steps in groups of about the square root of their number, each group a checkpoint."""
+    """Put the steps into groups of about the square root of their number, each group a checkpoint."""
     from condflows import Chain, Split
 
     squeeze, *parts = glow.parts
@@ -65,7 +65,7 @@ def in_groups(glow: Any) -> Any:
 
 def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, checkpoint: bool = False,
                    grouped: bool = False) -> Any:
-    """Full-Glow of ``examples/cityscapes``, with the image as its own condition."""
+    """Build Full-Glow of ``examples/cityscapes``, with the image as its own condition."""
     pair = full_glow(3, steps, width, checkpoint=checkpoint)
     for flow in (pair.source, pair.target) if grouped else ():
         flow._transform = in_groups(flow.transform)
@@ -75,7 +75,7 @@ def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, chec
 
 
 def full_glow_step(pair: Any, optimizer: torch.optim.Optimizer, x_a: Tensor, x_b: Tensor, bf16: bool) -> None:
-    """A training step on the paper's objective, with ``bf16`` under autocast."""
+    """Run a training step on the paper's objective, with ``bf16`` under autocast."""
     optimizer.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         log_p_a, log_p_b = pair(x_a, x_b)

@@ -1,4 +1,4 @@
-"""How much of the machine's matrix-multiplication rate a training step of Full-Glow reaches.
+"""The share of the machine's matrix-multiplication rate that a training step of Full-Glow reaches.
 
 The limit is the floating-point operations of the step's convolutions and matrix products, divided by the rate of one
 large matrix product, which is measured before and after each step.

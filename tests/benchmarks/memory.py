@@ -1,6 +1,6 @@
 """Peak memory that a training step allocates against depth, without parameters and gradients.
 
-What torch's allocator hands out is counted, not what the process holds; each figure is of a process of its own.
+The figures are what torch's allocator hands out, not the memory of the process; each is from a separate process.
 
     python tests/benchmarks/memory.py --steps 4 16 64 --side 128 --plot memory.png
 """
@@ -21,7 +21,7 @@ warnings.filterwarnings("ignore")
 
 
 def measure(name: str, steps: int, levels: int, width: int, side: int, batch: int) -> float:
-    """MiB at the peak of one forward and backward pass, beyond what was there before and the gradients at its end."""
+    """Measure the peak of one forward and backward pass in MiB, less what was there before and the gradients."""
     torch.set_num_threads(1)
     glow = BUILDERS[name]((steps,) * levels, width, batch, side)
     x = torch.rand(batch, 3, side, side)

@@ -1,4 +1,4 @@
-"""What autocast to bfloat16 costs in precision: round trips and log-determinants of the same Glow, trained a little.
+"""The precision that autocast to bfloat16 costs: round trips and log-determinants of one Glow, trained a little.
 
     python tests/benchmarks/rounding.py
 """

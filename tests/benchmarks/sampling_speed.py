@@ -1,4 +1,4 @@
-"""Samples of Full-Glow against its log-densities at equal size, and several samples of a condition, in turn.
+"""The time of samples of Full-Glow and of log-densities of equal size, and of several samples of a condition.
 
     python tests/benchmarks/sampling_speed.py --width 64 --side 64 128
 """

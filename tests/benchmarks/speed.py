@@ -1,4 +1,4 @@
-"""Training step and inverse of the same Glow, contender by contender in turn: best times, and ratios to the first.
+"""The time of a training step and an inverse of the same Glow in each library: best times, ratios to the first.
 
     python tests/benchmarks/speed.py --sizes 3x8:64:32:1 3x8:512:64:1      (levels x steps : width : side : batch)
 """
@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore")
 
 
 def matmul_rate(size: int = 2048) -> float:
-    """Floating-point operations a second of one large matrix product."""
+    """Measure the floating-point operations a second of one large matrix product."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     start = time.perf_counter()
     a @ b
@@ -30,11 +30,11 @@ def matmul_rate(size: int = 2048) -> float:
 def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1", "4x16:64:128:1"),
          contenders: tuple[str, ...] = tuple(CONTENDERS), bf16: bool = False, rounds: int = 7,
          threads: int = 1) -> None:
-    """Time the contenders of glows.BUILDERS by name; the first is what the others are compared with.
+    """Time the contenders of glows.BUILDERS by name, and compare the others with the first.
 
     Args:
         sizes: levels x steps : width : side : batch.
-        bf16: also each under autocast to bfloat16.
+        bf16: also time each under autocast to bfloat16.
     """
     torch.set_num_threads(threads)
     print(f"torch {torch.__version__}, {threads} threads, {rounds} rounds in turn")

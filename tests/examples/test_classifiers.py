@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-import data
-import labels
 import train_classifier
-from classifiers import JUDGES, class_indices, espnet, load_judge, pspnet, training
-from classifiers.pspnet import PSPNet, PSPNetJudge
-from judging import Scores
+from streets.data import cityscapes, datasets, labels
+from streets.judging import classifier
+from streets.judging.judges import JUDGES, espnet, load_judge, pspnet
+from streets.judging.judges.judge import class_indices
+from streets.judging.judges.pspnet import PSPNet, PSPNetJudge
+from streets.judging.scores import Scores
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared" / "data"
@@ -101,7 +102,7 @@ def scores(judge, dataset):
 
 def test_espnet_recognizes_real_photos(camvid_judge):
     """All 62 test pairs have a pixel accuracy of 69.8 %, class accuracy 63.0 %, mean IoU 48.0 %; chance is 9 %."""
-    dataset = data.Cityscapes(shared(SHARED / "camvid64"), "test", (64, 128))
+    dataset = cityscapes.Cityscapes(shared(SHARED / "camvid64"), "test", (64, 128))
     some = torch.utils.data.Subset(dataset, [0, 20, 40, 61])
     result = scores(camvid_judge, some)
     assert result["pixel_accuracy"] > 60
@@ -331,7 +332,7 @@ def test_train_classifier_from_nothing(tmp_path, capsys):
     assert judge.names[:3] == ("road", "sidewalk", "building")
     assert judge.label_ids[:3] == (7, 8, 11)
     assert len(judge.names) == 11  # of the scenes; unlabeled is none of the 19
-    val = data.open_dataset(None, "val", (16, 32), 2, 0)
+    val = datasets.open_dataset(None, "val", (16, 32), 2, 0)
     assert scores(judge, val).items() >= config["validation"].items()
     batch = photos(2, 30, 50)
     assert torch.equal(load_judge("pspnet", out / "model.safetensors")(batch), judge(batch))
@@ -361,7 +362,7 @@ def test_augmentation_keeps_photos_and_targets_together():
     """Photos that show their own targets still do wherever no two targets meet."""
     targets = torch.randint(0, 5, (16, 4, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
     photos = targets[:, None].expand(-1, 3, -1, -1) + 1.0
-    crops, cut = training.augment(photos, targets, (33, 65), (0.5, 2.0))
+    crops, cut = classifier.augment(photos, targets, (33, 65), (0.5, 2.0))
     assert crops.shape == (16, 3, 33, 65)
     assert cut.shape == (16, 33, 65)
     expected = torch.where(cut == labels.IGNORED, 0, cut + 1)
@@ -374,7 +375,7 @@ def test_augmentation_keeps_photos_and_targets_together():
 def test_augmentation_at_the_photos_own_size_is_a_flip_at_most():
     targets = torch.randint(0, 5, (16, 8, 16))
     photos = torch.randn(16, 3, 8, 16)
-    crops, cut = training.augment(photos, targets, (8, 16), (1.0, 1.0))
+    crops, cut = classifier.augment(photos, targets, (8, 16), (1.0, 1.0))
     mirrored = [not torch.equal(a, b) for a, b in zip(cut, targets, strict=True)]
     assert 0 < sum(mirrored) < 16
     for i, flip in enumerate(mirrored):
@@ -386,8 +387,8 @@ def test_pixels_without_a_target_do_not_count():
     logits = torch.randn(1, 3, 2, 2)
     targets = torch.tensor([[[0, 2], [labels.IGNORED, labels.IGNORED]]])
     expected = F.cross_entropy(logits[..., 0, :], targets[:, 0])
-    torch.testing.assert_close(training.cross_entropy(logits, targets), expected)
-    assert training.cross_entropy(logits, torch.full_like(targets, labels.IGNORED)) == 0
+    torch.testing.assert_close(classifier.cross_entropy(logits, targets), expected)
+    assert classifier.cross_entropy(logits, torch.full_like(targets, labels.IGNORED)) == 0
 
 
 MISTAKES = {

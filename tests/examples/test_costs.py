@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import costs
 import train
 from models import MODELS
-from objectives import Adversarial, Likelihood
-from training import model_arguments
+from streets.training import costs
+from streets.training.adversarial import Adversarial
+from streets.training.likelihood import Likelihood
+from streets.training.options import model_arguments
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cityscapes"
 FLOW = ["--steps", "1", "1"]
@@ -25,10 +26,12 @@ READ = """
 import sys
 from pathlib import Path
 import torch
-import costs, train
+import train
 from models import MODELS
-from objectives import Adversarial, Likelihood
-from training import model_arguments
+from streets.training import costs
+from streets.training.adversarial import Adversarial
+from streets.training.likelihood import Likelihood
+from streets.training.options import model_arguments
 
 def status(entry):
     return 1024 * int(Path("/proc/self/status").read_text().split(entry + ":")[1].split()[0])

@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-import data
-import labels
-import pictures
+from streets.data import cityscapes, datasets, drawn, items, labels, png
 
 CAMVID = Path(__file__).parents[2] / ".." / "shared" / "data" / "camvid64"
 SIZE = (16, 32)
@@ -73,7 +71,7 @@ def one_pair(root: Path) -> tuple[Path, Path]:
     return photo_path(root, "train", "ulm", name), map_path(root, "train", "ulm", name)
 
 
-def check_item(item: data.Item, size: tuple[int, int]) -> None:
+def check_item(item: items.Item, size: tuple[int, int]) -> None:
     assert item["photo"].shape == item["condition"].shape == (3, *size)
     assert item["label"].shape == size
     assert item["photo"].dtype == item["condition"].dtype == item["label"].dtype == torch.uint8
@@ -89,7 +87,7 @@ def check_item(item: data.Item, size: tuple[int, int]) -> None:
 
 
 def test_pairs_come_in_order_and_belong_together(release):
-    dataset = data.Cityscapes(release, "train", SIZE)
+    dataset = cityscapes.Cityscapes(release, "train", SIZE)
     assert [item["name"] for item in dataset] == [
         "aachen_000000_000002",
         "aachen_000000_000012",
@@ -102,11 +100,11 @@ def test_pairs_come_in_order_and_belong_together(release):
         assert (item["label"][:, :16] == number % 34).all()
         assert (item["label"][:, 16:] == 7).all()
         assert "instances" not in item
-    assert len(data.Cityscapes(str(release), "val", SIZE)) == 1
+    assert len(cityscapes.Cityscapes(str(release), "val", SIZE)) == 1
 
 
 def test_at_size_nothing_is_resampled(release):
-    item = data.Cityscapes(release, "train", SIZE)[2]
+    item = cityscapes.Cityscapes(release, "train", SIZE)[2]
     original = Image.open(photo_path(release, "train", "ulm", item["name"]))
     assert np.array_equal(item["photo"].permute(1, 2, 0).numpy(), np.array(original))
 
@@ -114,7 +112,7 @@ def test_at_size_nothing_is_resampled(release):
 @pytest.mark.parametrize("size", [(8, 16), (16, 16), (13, 50), (1, 1), (64, 128)])
 def test_photos_are_smoothed_and_maps_are_not(tmp_path, size):
     one_pair(tmp_path)
-    item = data.Cityscapes(tmp_path, "train", size)[0]
+    item = cityscapes.Cityscapes(tmp_path, "train", size)[0]
     check_item(item, size)
     assert set(item["label"].unique().tolist()) <= {1, 7}
     if size[1] % 2 == 0:
@@ -127,7 +125,7 @@ def test_shrinking_a_fine_pattern_gives_grey_not_aliases(tmp_path):
     stripes = np.zeros((*SIZE, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
     save(photo, stripes)
-    shrunk = data.Cityscapes(tmp_path, "train", (4, 8))[0]["photo"]
+    shrunk = cityscapes.Cityscapes(tmp_path, "train", (4, 8))[0]["photo"]
     assert shrunk.min() > 100
     assert shrunk.max() < 155
 
@@ -141,7 +139,7 @@ def test_photo_map_and_instances_shrink_alike(tmp_path):
     save(photo_path(tmp_path, "train", "ulm", name), np.repeat(mask[..., None] * np.uint8(255), 3, -1))
     save(map_path(tmp_path, "train", "ulm", name), np.where(mask, 26, 7).astype(np.uint8))
     save(map_path(tmp_path, "train", "ulm", name, "instanceIds"), np.where(mask, 26000, 7).astype(np.uint16))
-    item = data.Cityscapes(tmp_path, "train", target)[0]
+    item = cityscapes.Cityscapes(tmp_path, "train", target)[0]
     square = item["photo"][0] > 127
     assert torch.equal(item["label"] == 26, square)
     assert torch.equal(item["instances"] == 26000, square)
@@ -150,7 +148,7 @@ def test_photo_map_and_instances_shrink_alike(tmp_path):
 def test_instances_are_read_where_all_items_have_them(tmp_path):
     for number in (1, 2):
         add_pair(tmp_path, "train", "ulm", number, instances=True)
-    dataset = data.Cityscapes(tmp_path, "train", (8, 16))
+    dataset = cityscapes.Cityscapes(tmp_path, "train", (8, 16))
     for item in dataset:
         check_item(item, (8, 16))
         assert (item["instances"][:4, :-1] == 26001).all()
@@ -163,13 +161,13 @@ def test_instances_of_only_some_items_are_refused(tmp_path):
     add_pair(tmp_path, "train", "ulm", 1, instances=True)
     missing = map_path(tmp_path, "train", "ulm", add_pair(tmp_path, "train", "ulm", 2), "instanceIds")
     with pytest.raises(FileNotFoundError, match=re.escape(str(missing))):
-        data.Cityscapes(tmp_path, "train", SIZE)
+        cityscapes.Cityscapes(tmp_path, "train", SIZE)
 
 
 def test_licence_plates_are_kept_as_255(tmp_path):
     _, label = one_pair(tmp_path)
     save(label, np.full(SIZE, 255, dtype=np.uint8))
-    item = data.Cityscapes(tmp_path, "train", SIZE)[0]
+    item = cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]
     assert (item["label"] == 255).all()
     assert (item["condition"][2] == 142).all()
     assert (labels.train_ids(item["label"].numpy()) == labels.IGNORED).all()
@@ -184,7 +182,7 @@ def test_photos_of_other_modes_become_rgb(tmp_path, mode):
     if mode in ("LA", "RGBA"):
         converted.putalpha(40)
     converted.save(photo, **({"transparency": bytes([0, 128] * 8)} if mode == "P" else {}))
-    item = data.Cityscapes(tmp_path, "train", SIZE)[0]
+    item = cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]
     check_item(item, SIZE)
     expected = np.array(converted.convert("RGBA"))[..., :3]
     assert np.array_equal(item["photo"].permute(1, 2, 0).numpy(), expected)
@@ -193,12 +191,12 @@ def test_photos_of_other_modes_become_rgb(tmp_path, mode):
 def test_maps_of_16_bit_are_read(tmp_path):
     _, label = one_pair(tmp_path)
     save(label, np.full(SIZE, 26, dtype=np.uint16))
-    assert (data.Cityscapes(tmp_path, "train", SIZE)[0]["label"] == 26).all()
+    assert (cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]["label"] == 26).all()
 
 
 def test_maps_without_a_photo_are_ignored(release):
     save(map_path(release, "train", "ulm", "ulm_000000_000099"), np.zeros(SIZE, dtype=np.uint8))
-    assert len(data.Cityscapes(release, "train", SIZE)) == 3
+    assert len(cityscapes.Cityscapes(release, "train", SIZE)) == 3
 
 
 # Cityscapes: what is refused
@@ -212,14 +210,14 @@ def refused(error: type[Exception], *fragments: object):
 
 @pytest.mark.parametrize("size", [(0, 8), (8, -1), (8,), (8, 8, 3), (8.5, 8)])
 def test_image_sizes_must_be_two_positive_integers(release, size):
-    for make in (lambda: data.Cityscapes(release, "train", size), lambda: data.StreetScenes("train", size)):
+    for make in (lambda: cityscapes.Cityscapes(release, "train", size), lambda: drawn.StreetScenes("train", size)):
         with refused(ValueError, "(height, width)", size):
             make()
 
 
 def test_a_missing_root_is_named(tmp_path):
     with refused(FileNotFoundError, tmp_path / "nowhere", "check the path"):
-        data.Cityscapes(tmp_path / "nowhere", "train", SIZE)
+        cityscapes.Cityscapes(tmp_path / "nowhere", "train", SIZE)
 
 
 @pytest.mark.parametrize("present", [[], ["leftImg8bit"], ["gtFine"], ["other"]])
@@ -233,7 +231,7 @@ def test_a_root_without_both_folders_is_named(tmp_path, present):
         f"missing {' and '.join(missing)}",
         f"found {', '.join(present) or 'nothing'}",
     ):
-        data.Cityscapes(tmp_path, "train", SIZE)
+        cityscapes.Cityscapes(tmp_path, "train", SIZE)
 
 
 @pytest.mark.parametrize("split", ["test", "Train", ""])
@@ -241,14 +239,14 @@ def test_a_split_without_pairs_names_those_that_exist(release, split):
     (release / "leftImg8bit" / "test").mkdir()
     (release / "leftImg8bit" / "notes.txt").write_text("")
     with refused(FileNotFoundError, f"leftImg8bit/{split}/", "splits with photos are train, val"):
-        data.Cityscapes(release, split, SIZE)
+        cityscapes.Cityscapes(release, split, SIZE)
 
 
 def test_a_photo_without_a_map_names_the_map(release):
     missing = map_path(release, "train", "aachen", "aachen_000000_000012")
     missing.unlink()
     with refused(FileNotFoundError, missing):
-        data.Cityscapes(release, "train", SIZE)
+        cityscapes.Cityscapes(release, "train", SIZE)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["photo", "map"])
@@ -265,7 +263,7 @@ def test_unreadable_files_are_named(tmp_path, which, content):
         Image.open(path).save(buffer, "jpeg")
         content = buffer.getvalue()
     path.write_bytes(content)
-    dataset = data.Cityscapes(tmp_path, "train", SIZE)
+    dataset = cityscapes.Cityscapes(tmp_path, "train", SIZE)
     with refused(ValueError, path, "readable PNG"):
         dataset[0]
 
@@ -274,7 +272,7 @@ def test_damage_anywhere_in_a_file_ends_in_a_value_error(tmp_path):
     """Whatever byte is hit or missing: either the photo can still be read, or the error names it."""
     path, _ = one_pair(tmp_path)
     whole, rng, messages = path.read_bytes(), np.random.default_rng(0), []
-    dataset = data.Cityscapes(tmp_path, "train", SIZE)
+    dataset = cityscapes.Cityscapes(tmp_path, "train", SIZE)
     for trial in range(300):
         place = int(rng.integers(len(whole))) if trial % 2 else trial // 2 % 60  # headers come first
         hit = whole[:place] + bytes([int(rng.integers(256))]) + whole[place + 1 :]
@@ -289,16 +287,16 @@ def test_damage_anywhere_in_a_file_ends_in_a_value_error(tmp_path):
 
 def test_images_of_absurd_size_are_named(tmp_path, monkeypatch):
     path, _ = one_pair(tmp_path)
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 511)
+    monkeypatch.setattr(png, "MOST_PIXELS", 511)
     with refused(ValueError, path, "16x32", "511", "shrink"):
-        data.Cityscapes(tmp_path, "train", (8, 16))[0]
+        cityscapes.Cityscapes(tmp_path, "train", (8, 16))[0]
 
 
 def test_photos_of_16_bit_are_refused(tmp_path):
     path, _ = one_pair(tmp_path)
     save(path, np.full(SIZE, 5000, dtype=np.uint16))
     with refused(ValueError, path, "8-bit"):
-        data.Cityscapes(tmp_path, "train", SIZE)[0]
+        cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]
 
 
 @pytest.mark.parametrize(("mode", "kind"), [
@@ -312,7 +310,7 @@ def test_colour_maps_in_place_of_ids_are_refused(tmp_path, mode, kind):
     _, path = one_pair(tmp_path)
     Image.new(mode, SIZE[::-1]).save(path)
     with refused(ValueError, path, kind, "labelIds"):
-        data.Cityscapes(tmp_path, "train", SIZE)[0]
+        cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]
 
 
 def test_colour_maps_in_place_of_instances_are_refused(tmp_path):
@@ -320,7 +318,7 @@ def test_colour_maps_in_place_of_instances_are_refused(tmp_path):
     path = map_path(tmp_path, "train", "ulm", name, "instanceIds")
     Image.new("RGB", SIZE[::-1]).save(path)
     with refused(ValueError, path, "instanceIds"):
-        data.Cityscapes(tmp_path, "train", SIZE)[0]
+        cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]
 
 
 @pytest.mark.parametrize("kind", ["labelIds", "instanceIds"])
@@ -329,7 +327,7 @@ def test_maps_of_another_size_are_named(tmp_path, kind):
     path = map_path(tmp_path, "train", "ulm", name, kind)
     save(path, np.zeros((8, 32), dtype=np.uint8))
     with refused(ValueError, path, "16x32", "8x32", photo_path(tmp_path, "train", "ulm", name)):
-        data.Cityscapes(tmp_path, "train", SIZE)[0]
+        cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]
 
 
 @pytest.mark.parametrize(("bad", "dtype"), [(34, np.uint8), (254, np.uint8), (263, np.uint16)])
@@ -339,7 +337,7 @@ def test_unknown_ids_are_named_even_where_resizing_would_drop_them(tmp_path, bad
     label[0, 0] = bad
     save(path, label)
     with refused(ValueError, path, f"got {bad}"):
-        data.Cityscapes(tmp_path, "train", (2, 2))[0]
+        cityscapes.Cityscapes(tmp_path, "train", (2, 2))[0]
 
 
 # CamVid, real photos
@@ -347,7 +345,7 @@ def test_unknown_ids_are_named_even_where_resizing_would_drop_them(tmp_path, bad
 
 @pytest.mark.parametrize(("split", "length"), [("train", 367), ("val", 101), ("test", 62)])
 def test_camvid_has_its_pairs(camvid, split, length):
-    dataset = data.Cityscapes(camvid, split, (64, 128))
+    dataset = cityscapes.Cityscapes(camvid, split, (64, 128))
     assert len(dataset) == length
     assert dataset.names == sorted(dataset.names)
     for index in (0, length - 1):
@@ -357,7 +355,7 @@ def test_camvid_has_its_pairs(camvid, split, length):
 def test_camvid_photos_and_maps_are_aligned(camvid):
     """Sky is brighter than buildings, far more so with the right map than with one that is upside down."""
     right, flipped = [], []
-    for item in data.Cityscapes(camvid, "test", (64, 128)):
+    for item in cityscapes.Cityscapes(camvid, "test", (64, 128)):
         grey = item["photo"].float().mean(0)
         for contrasts, label in ((right, item["label"]), (flipped, item["label"].flip(0))):
             contrasts.append((grey[label == 23].mean() - grey[label == 11].mean()).item())
@@ -365,7 +363,7 @@ def test_camvid_photos_and_maps_are_aligned(camvid):
 
 
 def test_camvid_holds_the_ids_its_readme_lists(camvid):
-    seen = {i for item in data.Cityscapes(camvid, "val", (64, 128)) for i in item["label"].unique().tolist()}
+    seen = {i for item in cityscapes.Cityscapes(camvid, "val", (64, 128)) for i in item["label"].unique().tolist()}
     assert seen <= {0, 7, 8, 11, 13, 17, 20, 21, 23, 24, 25, 26}
     assert {7, 11, 23, 26} <= seen
 
@@ -374,15 +372,15 @@ def test_camvid_holds_the_ids_its_readme_lists(camvid):
 
 
 def test_scenes_depend_on_seed_split_and_index_alone():
-    scenes = data.StreetScenes("train", SIZE, length=10)
-    again = data.StreetScenes("train", SIZE, length=50)
+    scenes = drawn.StreetScenes("train", SIZE, length=10)
+    again = drawn.StreetScenes("train", SIZE, length=50)
     for index in (7, 3, 7):
         for key, value in scenes[index].items():
             assert value == again[index][key] if key == "name" else torch.equal(value, again[index][key])
     others = [
-        data.StreetScenes("val", SIZE),
-        data.StreetScenes("test", SIZE),
-        data.StreetScenes("train", SIZE, seed=1),
+        drawn.StreetScenes("val", SIZE),
+        drawn.StreetScenes("test", SIZE),
+        drawn.StreetScenes("train", SIZE, seed=1),
     ]
     for other in others:
         assert not torch.equal(scenes[3]["photo"], other[3]["photo"])
@@ -390,7 +388,7 @@ def test_scenes_depend_on_seed_split_and_index_alone():
 
 
 def test_scenes_are_a_sequence():
-    scenes = data.StreetScenes("val", SIZE, length=3)
+    scenes = drawn.StreetScenes("val", SIZE, length=3)
     assert len(scenes) == len([item["name"] for item in scenes]) == 3
     assert scenes[-1]["name"] == scenes[2]["name"] == "val_000000_000002"
     with pytest.raises(IndexError):
@@ -399,12 +397,12 @@ def test_scenes_are_a_sequence():
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 128), (64, 64), (96, 33)])
 def test_scenes_have_any_size(size):
-    check_item(data.StreetScenes("train", size)[0], size)
+    check_item(drawn.StreetScenes("train", size)[0], size)
 
 
 def test_the_layout_is_the_same_at_every_size():
     for index in range(3):
-        small, large = (data.StreetScenes("train", size)[index] for size in ((64, 128), (192, 384)))
+        small, large = (drawn.StreetScenes("train", size)[index] for size in ((64, 128), (192, 384)))
         agree = [(small["label"] == large["label"][k::3, k::3]).float().mean() for k in range(3)]
         assert agree[1] > 0.97
         assert agree[1] > max(agree[0], agree[2])  # labels belong to the centres of pixels
@@ -414,15 +412,15 @@ def test_the_layout_is_the_same_at_every_size():
 
 def test_instances_of_scenes_agree_with_their_labels():
     for index in range(10):
-        item = data.StreetScenes("train", (32, 64))[index]
+        item = drawn.StreetScenes("train", (32, 64))[index]
         ids = item["instances"]
         assert torch.equal(torch.where(ids >= 1000, ids // 1000, ids), item["label"].int())
         assert set((ids[ids >= 1000] // 1000).tolist()) <= {24, 25, 26}
 
 
 @pytest.fixture(scope="module")
-def hundred() -> list[data.Item]:
-    scenes = data.StreetScenes("train", (32, 64), length=100)
+def hundred() -> list[items.Item]:
+    scenes = drawn.StreetScenes("train", (32, 64), length=100)
     return [scenes[index] for index in range(100)]
 
 
@@ -464,27 +462,27 @@ def test_labels_fit_photos(hundred):
 @pytest.mark.parametrize("arguments", [{"split": "train_extra"}, {"length": 0}, {"seed": -1}])
 def test_scenes_refuse_what_they_cannot_draw(arguments):
     with refused(ValueError, next(iter(arguments.values()))):
-        data.StreetScenes(**({"split": "train", "image_size": SIZE} | arguments))
+        drawn.StreetScenes(**({"split": "train", "image_size": SIZE} | arguments))
 
 
 # Both
 
 
 def test_batches_collate_also_from_workers(release):
-    for dataset in (data.Cityscapes(release, "train", SIZE), data.StreetScenes("train", SIZE, length=3)):
+    for dataset in (cityscapes.Cityscapes(release, "train", SIZE), drawn.StreetScenes("train", SIZE, length=3)):
         for workers in (0, 1):
             (batch,) = DataLoader(dataset, batch_size=3, num_workers=workers)
             assert batch["photo"].shape == batch["condition"].shape == (3, 3, *SIZE)
             assert batch["label"].shape == (3, *SIZE)
             assert len(batch["name"]) == 3
             assert torch.equal(batch["photo"][1], dataset[1]["photo"])
-            assert torch.equal(data.boundaries(batch)[1], data.boundaries(dataset[1]))
+            assert torch.equal(items.boundaries(batch)[1], items.boundaries(dataset[1]))
 
 
 def test_open_dataset_draws_scenes_where_no_root_is_given(release):
-    assert isinstance(data.open_dataset(release, "val", SIZE), data.Cityscapes)
-    scenes = data.open_dataset(None, "val", SIZE, length=4, seed=2)
-    assert isinstance(scenes, data.StreetScenes)
+    assert isinstance(datasets.open_dataset(release, "val", SIZE), cityscapes.Cityscapes)
+    scenes = datasets.open_dataset(None, "val", SIZE, length=4, seed=2)
+    assert isinstance(scenes, drawn.StreetScenes)
     assert len(scenes) == 4
     assert scenes.seed == 2
 
@@ -495,16 +493,16 @@ def test_boundaries_mark_both_sides_of_every_edge():
     expected = torch.zeros(1, 5, 6)
     expected[0, 0:4, 2:4] = 1
     expected[0, 1:3, 1:5] = 1
-    assert torch.equal(data.boundaries({"label": label}), expected)
-    assert data.boundaries({"label": label}).dtype == torch.float32
-    assert data.boundaries({"label": torch.full((5, 6), 7)}).sum() == 0
-    assert data.boundaries({"label": torch.full((1, 1), 7)}).shape == (1, 1, 1)
+    assert torch.equal(items.boundaries({"label": label}), expected)
+    assert items.boundaries({"label": label}).dtype == torch.float32
+    assert items.boundaries({"label": torch.full((5, 6), 7)}).sum() == 0
+    assert items.boundaries({"label": torch.full((1, 1), 7)}).shape == (1, 1, 1)
 
 
 def test_boundaries_part_objects_of_one_class_where_instances_are_known():
     label, instances = torch.full((4, 4), 26), torch.full((4, 4), 26000)
     instances[:, 2:] = 26001
-    assert data.boundaries({"label": label}).sum() == 0
-    edges = data.boundaries({"label": label, "instances": instances})
+    assert items.boundaries({"label": label}).sum() == 0
+    edges = items.boundaries({"label": label, "instances": instances})
     assert (edges[0, :, 1:3] == 1).all()
     assert edges.sum() == 8

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from test_resume import damaged_data
 from test_train import rows
 
-import checkpoints
-import processes
 import train
-from loading import Order
 from models import MODELS
+from streets.data.loading import Order
+from streets.runs import checkpoints
+from streets.system import processes
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 OPTIONS = ["--width", "8", "--batch-size", "4", "--init-pairs", "6", "--generated", "26", "--image-size", "32", "32",
@@ -40,7 +40,8 @@ def two(tmp_path_factory):
     calls = [["--model", name, "--out", str(folder / name), *options_of(name)] for name in MODELS]
     calls.append(["--out", str(folder / "accumulate"), "--accumulate", "2", "--ema", "0.9", *options_of("full_glow")])
     script = folder / "script.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport torch, processes, train\n"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport torch, train\n"
+                      "from streets.system import processes\n"
                       f"with processes.group(torch.device('cpu')):\n    for call in {calls!r}:\n"
                       "        train.main(call)\n")
     result = torchrun(2, script)

@@ -10,13 +10,15 @@ import torch
 from PIL import Image
 
 import evaluate
-import evaluation
-import report
-import runs
-from classifiers import load_judge
-from data import StreetScenes
-from judging import Scores, bits, judge_samples, mean_colors, references, spread
 from models import MODELS
+from streets.data.drawn import StreetScenes
+from streets.judging import evaluation, scores, tables
+from streets.judging.bits import bits
+from streets.judging.judges import load_judge
+from streets.judging.references import mean_colors, references
+from streets.judging.scores import Scores, judge_samples, mean_and_deviation
+from streets.runs import directory, weights
+from streets.runs.run import Run
 
 SIZE = (16, 32)
 
@@ -71,8 +73,9 @@ def test_labels_without_the_judges_classes_are_refused():
 
 
 def test_mean_and_deviation():
-    assert spread([1.0, 2.0, 6.0]) == {"mean": 3.0, "deviation": pytest.approx(math.sqrt(7)), "values": [1.0, 2.0, 6.0]}
-    assert spread([4.0])["deviation"] is None
+    assert mean_and_deviation([1.0, 2.0, 6.0]) == {
+        "mean": 3.0, "deviation": pytest.approx(math.sqrt(7)), "values": [1.0, 2.0, 6.0]}
+    assert mean_and_deviation([4.0])["deviation"] is None
 
 
 def make_run(path, name="full_glow", **config):
@@ -87,10 +90,10 @@ def make_run(path, name="full_glow", **config):
     flow = name != "pix2pix"
     options = {"source_weight": 1e-4 if hasattr(model, "source") else None, "clip_norm": None, "learning_rate": 1e-3,
                "warmup_steps": 0, "linear_decay": False, "batch_size": 4}
-    runs.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE if flow else (32, 64)}
+    directory.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE if flow else (32, 64)}
                 | options | config)
-    for weights in runs.WEIGHTS.values():
-        runs.save_weights(model, path / weights)
+    for file in weights.WEIGHTS.values():
+        weights.save_weights(model, path / file)
     (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n3,1,train,5,10\n3,1,val,4,\n"
                                       "6,2,train,4,10\n")
     return path
@@ -104,7 +107,7 @@ class Stub:
 
 
 def test_diversity_of_known_samples(tmp_path):
-    run = runs.Run(make_run(tmp_path / "run"))
+    run = Run(make_run(tmp_path / "run"))
     run.model = Stub()
     scenes = StreetScenes("val", SIZE, 3)
     for item in (scenes[i] for i in range(3)):
@@ -119,7 +122,7 @@ def test_diversity_of_known_samples(tmp_path):
 
 
 def test_bits_of_several_draws_are_a_tighter_bound(tmp_path):
-    run, scenes = runs.Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 6)
+    run, scenes = Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 6)
     one, many = (bits(run, scenes, draws, 4, 0) for draws in (1, 16))
     assert many["mean"] < one["mean"]
     assert many["draws"] == 16
@@ -131,7 +134,7 @@ def test_bits_of_several_draws_are_a_tighter_bound(tmp_path):
 
 
 def test_what_is_not_finite_is_no_result(tmp_path):
-    run, scenes = runs.Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 2)
+    run, scenes = Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 2)
     run.model.target.transform.bijectors[1].bijectors[0].shift.data[0] = math.nan
     with pytest.raises(ValueError, match="2 of 2 pairs"):
         bits(run, scenes, 1, 2, 0)
@@ -140,7 +143,7 @@ def test_what_is_not_finite_is_no_result(tmp_path):
 
 
 def test_standard_error_and_seed(tmp_path):
-    run, scenes = runs.Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 6)
+    run, scenes = Run(make_run(tmp_path / "run")), StreetScenes("val", SIZE, 6)
     one = bits(run, scenes, 1, 4, 0)
     # By hand, pair by pair: the standard error is that of the mean over pairs.
     pairs, each = run.pairs(0), []
@@ -221,8 +224,8 @@ def test_the_script_on_several_models(tmp_path, brightness, capsys, monkeypatch)
         (out / f"{name}.json").write_text(json.dumps(there | {"bits_per_dim": mark} | other))
     with pytest.raises(SystemExit):
         call(*paths, *options, "--keep")
-    assert "full_glow.json was measured with" in capsys.readouterr().err
-    monkeypatch.setattr(evaluation, "judge_samples", judged := Mock(wraps=evaluation.judge_samples))
+    assert "full_glow.json was made with" in capsys.readouterr().err
+    monkeypatch.setattr(evaluation, "judge_samples", judged := Mock(wraps=scores.judge_samples))
     call(*paths, *options, "--keep", "--overwrite")
     again = json.loads((out / "results.json").read_text())
     assert again["runs"]["glow"]["bits_per_dim"] == mark
@@ -252,9 +255,9 @@ def test_the_sweep_is_the_papers():
 
 def test_the_best_temperature_is_that_of_the_highest_iou():
     scores = [{"temperature": t, "mean_iou": {"mean": iou}} for t, iou in ((0.0, 1), (0.7, 3), (1.0, 2))]
-    assert report.best(scores)["temperature"] == 0.7
-    assert [score["temperature"] for score in report.shown({"scores": scores})] == [1.0, 0.7]
-    assert len(report.shown({"scores": scores[1:2]})) == 1
+    assert tables.best(scores)["temperature"] == 0.7
+    assert [score["temperature"] for score in tables.shown({"scores": scores})] == [1.0, 0.7]
+    assert len(tables.shown({"scores": scores[1:2]})) == 1
 
 
 MISTAKES = {

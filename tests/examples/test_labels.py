@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import labels
+from streets.data import labels
 
 # name, id, trainId and colour of cityscapesscripts/helpers/labels.py, in its order.
 OFFICIAL = """

@@ -18,13 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from wrong_inputs import OF_FILES, OF_SCRIPTS, matches
 
-import cli
-import data
-import labels
-import runs
 import train
 import train_classifier
-from pretrained import Pretrained
+from streets.data import drawn, labels
+from streets.runs.pretrained import Pretrained
+from streets.runs.weights import load_model
+from streets.system import command_line
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
@@ -48,7 +47,7 @@ def made(tmp_path_factory):
     change_config(place / "OTHER", direction="photo2label")
     train_classifier.main([*OF_JUDGE, "--out", str(place / "JUDGE")])
     for split in ("train", "val"):
-        for i, item in enumerate(data.StreetScenes(split, (16, 32), 8)):
+        for i, item in enumerate(drawn.StreetScenes(split, (16, 32), 8)):
             photos, maps = (place / "ROOT" / kind / split / "ulm" for kind in ("leftImg8bit", "gtFine"))
             for folder in (photos, maps):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +226,7 @@ def test_a_mistake_with_model_files_gets_the_error_of_the_page(row, place):
     PREPARED.get(row.mistake, lambda: None)()
     before = tree(place)
     with pytest.raises((ValueError, TypeError, OSError)) as error:
-        eval(row.given, {"Pretrained": Pretrained, "runs": runs, "Path": Path})
+        eval(row.given, {"Pretrained": Pretrained, "load_model": load_model, "Path": Path})
     assert matches(f"{error.type.__name__}: {error.value}", row.gets), f"{error.type.__name__}: {error.value}"
     assert tree(place) == before
 
@@ -249,7 +248,7 @@ def test_how_a_script_ends(kind, closed, monkeypatch, capsys):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, None if closed else getattr(sys, name))
     with pytest.raises(SystemExit) as end:
-        cli.run("some.py", lambda config: raises(error), None)
+        command_line.run("some.py", lambda: raises(error))
     assert end.value.code == status
     assert capsys.readouterr().err.startswith("" if closed else said)
 
@@ -260,7 +259,7 @@ def raises(error):
 
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(KeyError):
-        cli.run("some.py", lambda config: raises(KeyError("a bug")), None)
+        command_line.run("some.py", lambda: raises(KeyError("a bug")))
 
 
 @pytest.mark.parametrize("command", ["train.py --epochs ß", "sample.py NOWHERE --out DIR"])

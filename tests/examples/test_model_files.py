@@ -20,21 +20,21 @@ from huggingface_hub import HfApi, PyTorchModelHubMixin
 from safetensors.torch import load_file, save_file
 
 import condflows
-from condflows import ActNorm, AffineCoupling, Chain, Flow, PairedFlow, conditioners, glow_step, multiscale
-from condflows.testing import perturb
-
 import evaluate
-import files
-import runs
 import sample
 import transfer
-import weights
-from classifiers import load_judge
-from classifiers.pspnet import PSPNet
+from condflows import ActNorm, AffineCoupling, Chain, Flow, PairedFlow, conditioners, glow_step, multiscale
+from condflows.testing import perturb
 from models import MODELS
+from models import weights as foreign
 from models.full_glow import full_glow
 from models.published import load_published
-from pretrained import CONFIG, Pretrained
+from streets.judging.judges import load_judge
+from streets.judging.judges.pspnet import PSPNet
+from streets.runs import configuration, directory, pictures, weights
+from streets.runs.pretrained import CONFIG, Pretrained
+from streets.runs.run import Run
+from streets.system import files
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 GOLDEN = Path(__file__).parent / "golden"
@@ -52,11 +52,11 @@ def make_run(path, name="full_glow", **config):
     arguments = {"depth": 5, "width": 4} if name == "pix2pix" else {"steps": (1, 1), "width": 4}
     if config.get("boundaries"):
         arguments["side_channels"] = 1
-    runs.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE, "out": path, "batch_size": 3,
-                       "generated": 16, "seed": 0} | config)
+    directory.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE, "out": path,
+                            "batch_size": 3, "generated": 16, "seed": 0} | config)
     model = MODELS[name](**arguments).to(memory_format=torch.channels_last)
-    for seed, file in enumerate(runs.WEIGHTS.values()):
-        runs.save_weights(perturb(model, 0.02, seed), path / file)
+    for seed, file in enumerate(weights.WEIGHTS.values()):
+        weights.save_weights(perturb(model, 0.02, seed), path / file)
     (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n")
     return path
 
@@ -132,7 +132,7 @@ def test_a_killed_write_does_no_harm(tmp_path):
     script = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        import files
+        from streets.system import files
         with files.written(Path(sys.argv[1])) as partial:
             partial.write_bytes(b"half")
             time.sleep(60)
@@ -147,20 +147,20 @@ def test_a_killed_write_does_no_harm(tmp_path):
         process.wait()
         assert partial.read_bytes() == b"half"
         assert (run / name).read_bytes() == before
-    model = runs.Run(run).model
-    runs.save_weights(model, run / "model.safetensors")
-    runs.save_weights(model, run / "best.safetensors")
-    runs.write_json(run / "config.json", runs.read_config(run))
+    model = Run(run).model
+    weights.save_weights(model, run / "model.safetensors")
+    weights.save_weights(model, run / "best.safetensors")
+    files.write_json(run / "config.json", configuration.read_config(run))
     assert not list(run.glob("*.partial"))
-    for weights_name in runs.WEIGHTS:
-        assert all(torch.equal(a, b) for a, b in zip(runs.Run(run, weights_name).model.parameters(),
+    for weights_name in weights.WEIGHTS:
+        assert all(torch.equal(a, b) for a, b in zip(Run(run, weights_name).model.parameters(),
                                                      model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("name", "write"), [
-    ("model.safetensors", lambda path: runs.save_weights(torch.nn.Linear(99, 99), path)),
-    ("config.json", lambda path: runs.write_json(path, list(range(9999)))),
-    ("image.png", lambda path: runs.save_picture(torch.randint(256, (3, 99, 99)).byte(), path)),
+    ("model.safetensors", lambda path: weights.save_weights(torch.nn.Linear(99, 99), path)),
+    ("config.json", lambda path: files.write_json(path, list(range(9999)))),
+    ("image.png", lambda path: pictures.save_picture(torch.randint(256, (3, 99, 99)).byte(), path)),
     ("other.safetensors", lambda path: write_with_safetensors(path)),
 ])  # fmt: skip
 def test_a_disk_that_is_full_is_named_and_the_old_file_stays(tmp_path, name, write):
@@ -183,7 +183,7 @@ def write_with_safetensors(path):
 
 def test_weights_are_as_readable_as_other_files(tmp_path):
     (tmp_path / "plain").touch()
-    runs.save_weights(torch.nn.Linear(2, 2), tmp_path / "weights")
+    weights.save_weights(torch.nn.Linear(2, 2), tmp_path / "weights")
     assert (tmp_path / "weights").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -198,7 +198,7 @@ def test_every_model_is_exported_and_comes_back(name, tmp_path):
     assert pretrained.save_pretrained(exported) is None
     assert {path.name for path in exported.iterdir()} == {"config.json", "model.safetensors", "README.md"}
 
-    config, whole = json.loads((exported / "config.json").read_text()), runs.read_config(run)
+    config, whole = json.loads((exported / "config.json").read_text()), configuration.read_config(run)
     assert tuple(config) == CONFIG
     assert config == {key: whole.get(key) for key in CONFIG} | {"direction": "label2photo", "boundaries": False}
     state, best = load_file(exported / "model.safetensors"), load_file(run / "best.safetensors")
@@ -211,7 +211,7 @@ def test_every_model_is_exported_and_comes_back(name, tmp_path):
         assert (again / file.name).read_bytes() == file.read_bytes()
     x_a, x_b = images(2, 1, 3, *SIZE).float()
     seeds = [torch.Generator().manual_seed(0) for _ in range(3)]
-    models = [loaded, Pretrained.from_pretrained(again), runs.Run(run).model]
+    models = [loaded, Pretrained.from_pretrained(again), Run(run).model]
     one, two, three = (model.sample(2, x_a, 1.0, seed) for model, seed in zip(models, seeds, strict=True))
     assert torch.equal(one, two)
     assert torch.equal(one, three)
@@ -226,7 +226,7 @@ def test_tuples_and_paths_are_what_json_makes_of_them(tmp_path):
     made = Pretrained(config)
     made.save_pretrained(tmp_path)
     loaded = Pretrained.from_pretrained(tmp_path)
-    assert loaded.config == made.config | {"versions": runs.versions()}
+    assert loaded.config == made.config | {"versions": configuration.versions()}
     assert loaded.config["model_arguments"]["steps"] == [1, 2]
     assert loaded.config["data_statistics"] == {"data": "photos", "size": [1, 2]}
     x = images(1, 3, 8, 8).float()
@@ -237,7 +237,7 @@ def test_tuples_and_paths_are_what_json_makes_of_them(tmp_path):
 def test_runs_are_read_as_they_are(run):
     """By default the best weights, as in the scripts; an exported model has one file for both."""
     x = images(1, 3, *SIZE).float()
-    best, last = (runs.Run(run, kind).model.log_prob(x, x) for kind in ("best", "last"))
+    best, last = (Run(run, kind).model.log_prob(x, x) for kind in ("best", "last"))
     assert best != last
     assert Pretrained.from_pretrained(run).log_prob(x, x) == Pretrained.from_run(run).log_prob(x, x) == best
     assert Pretrained.from_pretrained(run, weights="last").log_prob(x, x) == last
@@ -250,12 +250,12 @@ def test_the_best_weights_of_a_training_are_never_the_last(tmp_path):
     run = make_run(tmp_path / "run")
     (run / "best.safetensors").unlink()
     with refused(ValueError, run / "best.safetensors", "found model.safetensors"):
-        runs.Run(run)
+        Run(run)
     (run / "metrics.csv").unlink()
-    assert runs.Run(run).weights == runs.Run(run, "last").weights == run / "model.safetensors"
+    assert Run(run).weights == Run(run, "last").weights == run / "model.safetensors"
     (run / "checkpoints").mkdir()
     with refused(ValueError, run / "best.safetensors", "found model.safetensors"):
-        runs.Run(run)
+        Run(run)
 
 
 def test_a_training_is_not_written_over(run):
@@ -295,7 +295,7 @@ def test_in_a_new_process_and_offline(run, tmp_path):
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from pretrained import Pretrained
+from streets.runs.pretrained import Pretrained
 Pretrained.from_run(Path(sys.argv[2]), weights="last").save_pretrained("exported")
 x = Pretrained.from_pretrained("exported").sample(1, Pretrained.from_pretrained(Path("exported")).model.sample(
     1, __import__("torch").rand(1, 3, 32, 64))[0])
@@ -321,11 +321,11 @@ def cached(cache, source, *names):
 def test_a_name_on_the_hub(run, tmp_path):
     """What was downloaded once is read from the hub's cache: an exported model, and a run that was uploaded whole."""
     x = images(1, 3, *SIZE).float()
-    best, last = (runs.Run(run, kind).model.log_prob(x, x) for kind in ("best", "last"))
+    best, last = (Run(run, kind).model.log_prob(x, x) for kind in ("best", "last"))
     Pretrained.from_run(run).save_pretrained(tmp_path / "exported")
     options = cached(tmp_path / "one", tmp_path / "exported", "config.json", "model.safetensors")
     assert Pretrained.from_pretrained("user/model", **options).log_prob(x, x) == best
-    options = cached(tmp_path / "two", run, "config.json", "metrics.csv", *runs.WEIGHTS.values())
+    options = cached(tmp_path / "two", run, "config.json", "metrics.csv", *weights.WEIGHTS.values())
     assert Pretrained.from_pretrained("user/model", **options).log_prob(x, x) == best
     assert Pretrained.from_pretrained("user/model", weights="last", **options).log_prob(x, x) == last
 
@@ -392,17 +392,20 @@ def test_directories_without_a_model_are_named(run, tmp_path):
 def test_configurations_of_something_else_are_named(run, tmp_path, values, fragment):
     Pretrained.from_run(run).save_pretrained(tmp_path)
     change_config(tmp_path, **values)
-    for read in (runs.load_model, runs.Run, Pretrained.from_run, Pretrained.from_pretrained):
+    for read in (weights.load_model, Run, Pretrained.from_run, Pretrained.from_pretrained):
         with refused(ValueError, fragment, "give a run of train.py"):
             read(tmp_path)
 
 
 def test_the_scripts_do_not_need_the_hub():
     script = ("import sys; sys.modules['huggingface_hub'] = None\n"
-              "import train, training, sample, sampling, evaluate, evaluation, transfer, train_classifier\n"
-              "try:\n    import pretrained\nexcept ImportError as error:\n    print(error)")
+              "import train, sample, evaluate, transfer, train_classifier\n"
+              "from streets import judging, training, using\n"
+              "from streets.judging import classifier, evaluation\nfrom streets.training import costs, loop\n"
+              "from streets.using import sampling, transfer\n"
+              "try:\n    from streets.runs import pretrained\nexcept ImportError as error:\n    print(error)")
     done = subprocess.run([sys.executable, "-c", script], cwd=SCRIPTS, capture_output=True, text=True, check=True)
-    assert done.stdout == "pretrained.py needs huggingface_hub: pip install 'condflows[hub]'\n"
+    assert done.stdout == "streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'\n"
 
 
 # The mixin as it is, on a flow of one's own
@@ -507,12 +510,12 @@ def test_the_malicious_files_do_run_where_they_are_unpickled(plant, request, tmp
     (tmp_path / "it ran").unlink()
 
 
-@pytest.mark.parametrize("file", runs.WEIGHTS.values())
+@pytest.mark.parametrize("file", weights.WEIGHTS.values())
 def test_runs_unpickle_nothing(plant, file, tmp_path, capfd):
     path = make_run(tmp_path / "run")
     plant(path / file)
-    kind = next(kind for kind, name in runs.WEIGHTS.items() if name == file)
-    for read in (lambda: runs.load_model(path, file), lambda: runs.Run(path, kind),
+    kind = next(kind for kind, name in weights.WEIGHTS.items() if name == file)
+    for read in (lambda: weights.load_model(path, file), lambda: Run(path, kind),
                  lambda: Pretrained.from_run(path, kind), lambda: Pretrained.from_pretrained(path, weights=kind)):
         with refused(ValueError, path / file, "fetch the file again"):
             read()
@@ -531,7 +534,7 @@ def test_exported_models_unpickle_nothing(plant, run, tmp_path):
     exported = tmp_path / "exported"
     Pretrained.from_run(run).save_pretrained(exported)
     plant(exported / "model.safetensors")
-    for read in (runs.load_model, runs.Run, Pretrained.from_run, Pretrained.from_pretrained):
+    for read in (weights.load_model, Run, Pretrained.from_run, Pretrained.from_pretrained):
         with refused(ValueError, exported / "model.safetensors", "fetch the file again"):
             read(exported)
 
@@ -544,7 +547,7 @@ def test_other_weights_of_a_directory_are_not_read(plant, run, name, tmp_path, m
     Pretrained.from_run(run).save_pretrained(exported)
     (exported / "model.safetensors").unlink()
     plant(exported / name)
-    for read in (runs.load_model, runs.Run, Pretrained.from_run, Pretrained.from_pretrained):
+    for read in (weights.load_model, Run, Pretrained.from_run, Pretrained.from_pretrained):
         with refused(ValueError, exported / "model.safetensors", "found no weights"):
             read(exported)
     options = cached(tmp_path / "cache", exported, "config.json", name)
@@ -557,7 +560,7 @@ def test_judges_and_published_models_unpickle_nothing(plant, suffix, tmp_path):
     path = plant(tmp_path / f"weights{suffix}")
     for read in (lambda: load_judge("espnet-camvid", path), lambda: load_judge("pspnet", path),
                  lambda: load_published(path, (32, 32), (2, 2)), lambda: load_published(str(path), (32, 32), (2, 2)),
-                 lambda: weights.read_state(path)):
+                 lambda: foreign.read_state(path)):
         with refused(ValueError, path, "fetch the file again"):
             read()
 
@@ -565,7 +568,7 @@ def test_judges_and_published_models_unpickle_nothing(plant, suffix, tmp_path):
 def test_a_directory_of_a_judge_unpickles_nothing(plant, tmp_path):
     plant(tmp_path / "model.safetensors")
     network = {"layers": [1, 1, 1, 1], "width": 4}
-    runs.write_json(tmp_path / "config.json", {"network": network, "classes": {"road": 7}, "size": None,
+    files.write_json(tmp_path / "config.json", {"network": network, "classes": {"road": 7}, "size": None,
                                                 "crop": [9, 9]})
     with refused(ValueError, tmp_path / "model.safetensors", "fetch the file again"):
         load_judge("pspnet", tmp_path)
@@ -584,7 +587,7 @@ def test_torch_files_are_refused_where_torch_cannot_read_them_safely(version, pl
             with refused(ValueError, path, f"torch {version}", "pip install 'torch>=2.6'", "safetensors"):
                 read()
     save_file(net.state_dict(), tmp_path / "weights.safetensors")
-    assert weights.read_state(tmp_path / "weights.safetensors").keys() == net.state_dict().keys()
+    assert foreign.read_state(tmp_path / "weights.safetensors").keys() == net.state_dict().keys()
 
 
 def test_no_code_opens_pickles():
@@ -614,10 +617,10 @@ def make_golden(path):
     model = perturb(model)
     config = {"model": "full_glow", "model_arguments": ARGUMENTS, "image_size": SIZE, "direction": "label2photo",
               "boundaries": True}
-    runs.create(path, config)
+    directory.create(path, config)
     (path / "samples").rmdir()
-    runs.save_weights(model, path / "model.safetensors")
-    runs.write_json(path / "expected.json", golden_outputs(model))
+    weights.save_weights(model, path / "model.safetensors")
+    files.write_json(path / "expected.json", golden_outputs(model))
 
 
 def golden_inputs(dtype):
@@ -640,7 +643,7 @@ def test_files_of_earlier_versions_give_what_they_gave(version, tmp_path):
     assert json.loads((path / "config.json").read_text())["versions"]["condflows"] == version
     expected = json.loads((path / "expected.json").read_text())
     Pretrained.from_pretrained(path).save_pretrained(tmp_path)
-    for model in (runs.load_model(path), runs.Run(path).model, Pretrained.from_pretrained(tmp_path).model):
+    for model in (weights.load_model(path), Run(path).model, Pretrained.from_pretrained(tmp_path).model):
         got = golden_outputs(model)
         assert got.keys() == expected.keys()
         for key, value in expected.items():
@@ -655,7 +658,7 @@ def test_this_version_has_golden_files(tmp_path):
     assert sum(file.stat().st_size for file in (GOLDEN / condflows.__version__).iterdir()) < 300_000
 
 
-READERS = [runs.load_model, runs.Run, Pretrained.from_run, Pretrained.from_pretrained]
+READERS = [weights.load_model, Run, Pretrained.from_run, Pretrained.from_pretrained]
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -669,9 +672,9 @@ def test_files_of_a_newer_version_say_so(read, installed, monkeypatch):
 
 def test_a_newer_version_may_have_changed_everything(tmp_path):
     for config in ({}, {"model": "transformer"}, {"model": {"name": "full_glow"}}):
-        runs.write_json(tmp_path / "config.json", config | {"versions": {"condflows": "99.1"}})
+        files.write_json(tmp_path / "config.json", config | {"versions": {"condflows": "99.1"}})
         with refused(ValueError, "pip install condflows==99.1"):
-            runs.read_config(tmp_path)
+            configuration.read_config(tmp_path)
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -709,6 +712,6 @@ def test_a_configuration_without_versions(run, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     x = images(1, 3, *SIZE).float()
     loaded = Pretrained.from_pretrained(tmp_path)
-    assert loaded.log_prob(x, x) == runs.Run(tmp_path).model.log_prob(x, x) == runs.Run(run).model.log_prob(x, x)
+    assert loaded.log_prob(x, x) == Run(tmp_path).model.log_prob(x, x) == Run(run).model.log_prob(x, x)
     loaded.save_pretrained(tmp_path / "again")
-    assert runs.read_config(tmp_path / "again")["versions"] == runs.versions()
+    assert configuration.read_config(tmp_path / "again")["versions"] == configuration.versions()

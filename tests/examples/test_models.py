@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 import condflows
+import models
+import train
 from condflows import ActNorm, AffineCoupling, LUConv1x1
 from condflows.conditioners import CouplingConditioner, GlobalConditioner
 from condflows.testing import perturb
-
-import models
-import train
 from models import MODELS
 from models.dual_glow import OfLatents
-from objectives import Adversarial
+from streets.training.adversarial import Adversarial
 
 FLOWS = [name for name in MODELS if name != "pix2pix"]
 PAIRED = ["full_glow", "dual_glow", "c_flow"]

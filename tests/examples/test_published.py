@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from condflows.testing import check_bijector
-
 from models.published import IGNORED, build, load_published
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "data" / "reference" / "full_glow_32x32"

@@ -20,9 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 
-import data
-import labels
-import pictures
+from streets.data import cityscapes, drawn, items, labels, png, reading
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -215,7 +213,7 @@ def mutated(draw) -> bytes:
             case "cut":
                 chunks[place] = kind, body[: draw(st.integers(0, len(body)))]
             case "kind":
-                chunks[place] = draw(st.sampled_from([*pictures.CHUNKS, b"CgBI", b"fcTL", b"fdAT", b"\0\xff\n-"])), body
+                chunks[place] = draw(st.sampled_from([*png.CHUNKS, b"CgBI", b"fcTL", b"fdAT", b"\0\xff\n-"])), body
             case "pixels" if kind == b"IDAT":
                 chunks[place] = kind, zlib.compress(draw(st.binary(max_size=300)))
             case "drop":
@@ -223,7 +221,7 @@ def mutated(draw) -> bytes:
             case "double":
                 chunks.insert(draw(st.integers(0, len(chunks))), (kind, body))
             case "add":
-                other = draw(st.sampled_from([*pictures.CHUNKS, b"iCCP", b"zTXt", b"iTXt"]))
+                other = draw(st.sampled_from([*png.CHUNKS, b"iCCP", b"zTXt", b"iTXt"]))
                 chunks.insert(place, (other, draw(st.binary(max_size=40))))
             case "move":
                 chunks.insert(draw(st.integers(0, len(chunks) - 1)), chunks.pop(place))
@@ -251,12 +249,12 @@ def paths(root: Path) -> tuple[Path, Path, Path]:
     return photo, label, label.with_name("b_gtFine_instanceIds.png")
 
 
-def item_or_line(read, path: Path, *arguments) -> data.Item | str:
+def item_or_line(read, path: Path, *arguments) -> items.Item | str:
     """What a reader returns, checked; or its message, one line that says what was expected, what came, what to do."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            item = read(*arguments) if read == data.Cityscapes.__getitem__ else read(path, *arguments)
+            item = read(*arguments) if read == cityscapes.Cityscapes.__getitem__ else read(path, *arguments)
         except (ValueError, OSError) as error:
             message = str(error)
             assert "\n" not in message
@@ -272,21 +270,21 @@ def item_or_line(read, path: Path, *arguments) -> data.Item | str:
     return item
 
 
-def outcomes(place: Path, content: bytes) -> list[data.Item | str]:
+def outcomes(place: Path, content: bytes) -> list[items.Item | str]:
     """What the readers say of a file of this content, and a data set of it as photo, label map and instances."""
     path = place / "file.png"
     path.write_bytes(content)
-    readers = (data.read_photo, data.read_label_map)
+    readers = (reading.read_photo, reading.read_label_map)
     found = [item_or_line(read, path, *size) for read in readers for size in ((), ((4, 6),))]
     for each in paths(place):
         add_pair(place)
         each.write_bytes(content)
-        dataset = data.Cityscapes(place, "train", (2, 2))
-        found.append(item_or_line(data.Cityscapes.__getitem__, each, dataset, 0))
+        dataset = cityscapes.Cityscapes(place, "train", (2, 2))
+        found.append(item_or_line(cityscapes.Cityscapes.__getitem__, each, dataset, 0))
     return found
 
 
-def refused(path: Path, *fragments: str, read=data.read_photo, **options) -> None:
+def refused(path: Path, *fragments: str, read=reading.read_photo, **options) -> None:
     message = item_or_line(read, path, **options)
     assert isinstance(message, str)
     for fragment in fragments:
@@ -299,7 +297,7 @@ def written(path: Path, built: Built | bytes) -> Path:
 
 
 def photo_of(path: Path) -> np.ndarray:
-    return item_or_line(data.read_photo, path)["photo"].permute(1, 2, 0).numpy()
+    return item_or_line(reading.read_photo, path)["photo"].permute(1, 2, 0).numpy()
 
 
 # Fuzzing
@@ -318,18 +316,18 @@ def test_photos_hold_the_colours_of_their_file(place, built):
 def test_label_maps_hold_the_ids_or_colours_of_their_file(place, built):
     path = written(place / "map.png", built)
     if built.color == GREY and built.depth >= 8:
-        item = item_or_line(data.read_label_map, path)
+        item = item_or_line(reading.read_label_map, path)
         assert np.array_equal(item["label"].numpy(), built.upright(built.samples[..., 0]))
         assert np.array_equal(item["condition"].permute(1, 2, 0).numpy(), labels.colorize(item["label"].numpy()))
     elif built.color in (GREY, GREY_ALPHA):
-        refused(path, "8 or 16 bits", f"{built.depth}-bit grey", read=data.read_label_map)
+        refused(path, "8 or 16 bits", f"{built.depth}-bit grey", read=reading.read_label_map)
     elif built.depth == 16:
-        refused(path, "8-bit", "convert", read=data.read_label_map)
+        refused(path, "8-bit", "convert", read=reading.read_label_map)
     elif built.transparent().any():
         row, column = np.argwhere(built.transparent())[0]
-        refused(path, "opaque", f"pixel ({row}, {column})", read=data.read_label_map)
+        refused(path, "opaque", f"pixel ({row}, {column})", read=reading.read_label_map)
     else:
-        item = item_or_line(data.read_label_map, path)
+        item = item_or_line(reading.read_label_map, path)
         assert np.array_equal(item["condition"].permute(1, 2, 0).numpy(), built.colors())
         assert np.array_equal(item["label"].numpy(), labels.ids_from_colors(built.colors().astype(np.uint8)))
 
@@ -342,8 +340,8 @@ def test_ids_of_any_value_are_those_of_the_file(place, built):
     for each, value in zip(paths(place)[:2], (9, 7), strict=True):
         size = built.upright(built.samples).shape[:2]
         each.write_bytes(whole(build(np.full(size, value)).chunks))
-    dataset = data.Cityscapes(place, "train", built.upright(built.samples).shape[:2])
-    item = item_or_line(data.Cityscapes.__getitem__, path, dataset, 0)
+    dataset = cityscapes.Cityscapes(place, "train", built.upright(built.samples).shape[:2])
+    item = item_or_line(cityscapes.Cityscapes.__getitem__, path, dataset, 0)
     if built.color == GREY and built.depth >= 8:
         assert np.array_equal(item["instances"].numpy(), built.upright(built.samples[..., 0]))
     else:
@@ -383,7 +381,7 @@ def test_damage_is_never_taken_for_a_picture(place, built, more):
     ))
     read = [isinstance(found, dict) for found in outcomes(place, changed)]
     assert not any(read) or made_of(changed, built.chunks)
-    assert isinstance(item_or_line(data.read_photo, written(place / "a.png", content + b"IDAT and more")), str) == (
+    assert isinstance(item_or_line(reading.read_photo, written(place / "a.png", content + b"IDAT and more")), str) == (
         built.depth == 16
     )
 
@@ -417,20 +415,20 @@ def test_photos_of_16_bits_are_refused(tmp_path, color):
     path = written(tmp_path / "a.png", build(np.full((4, 4, CHANNELS[color]), 40000), 16))
     refused(path, "8-bit", "got 16-bit", "convert it to 8-bit RGB")
     if color != GREY:
-        refused(path, "convert", read=data.read_label_map)
+        refused(path, "convert", read=reading.read_label_map)
 
 
 def test_ids_of_16_bits_are_read(tmp_path):
     path = written(tmp_path / "a.png", build(np.array([[7, 26], [33, 255]]), 16, interlaced=True))
-    assert data.read_label_map(path)["label"].tolist() == [[7, 26], [33, 255]]
-    refused(written(path, build(np.array([[7, 26001]]), 16)), "got 26001", "(0, 1)", read=data.read_label_map)
+    assert reading.read_label_map(path)["label"].tolist() == [[7, 26], [33, 255]]
+    refused(written(path, build(np.array([[7, 26001]]), 16)), "got 26001", "(0, 1)", read=reading.read_label_map)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_ids_of_few_bits_are_refused(tmp_path, depth):
     """Pillow would scale them: 1 of 4 bits would be 17, tunnel."""
     path = written(tmp_path / "a.png", build(np.ones((4, 4), int), depth))
-    refused(path, f"got {depth}-bit grey", "8 or 16 bits", read=data.read_label_map)
+    refused(path, f"got {depth}-bit grey", "8 or 16 bits", read=reading.read_label_map)
     assert (photo_of(path) == 255 // (2**depth - 1)).all()
 
 
@@ -438,7 +436,7 @@ def test_palettes_count_by_their_colours(tmp_path):
     """Index 7 of a palette may be any colour; indices without a colour are damage."""
     palette = COLORS[::-1]
     path = written(tmp_path / "a.png", build(np.full((2, 2), 7), 8, PALETTE, palette=palette))
-    item = data.read_label_map(path)
+    item = reading.read_label_map(path)
     assert (photo_of(path) == palette[7]).all()
     assert (item["condition"].permute(1, 2, 0).numpy() == palette[7]).all()
     refused(written(path, build(np.full((2, 2), 7), 8, PALETTE, palette=palette[:7])), "damaged")
@@ -454,7 +452,7 @@ def test_transparent_label_maps_are_refused_and_photos_lose_their_alpha(tmp_path
     if color == RGB_ALPHA:
         samples = np.concatenate([samples, np.full((2, 3, 1), 254)], 2)
     path = written(tmp_path / "a.png", build(samples, 8, color, palette=COLORS[7:8], clear=clear))
-    refused(path, "opaque", "pixel (0, 0)", "without alpha", read=data.read_label_map)
+    refused(path, "opaque", "pixel (0, 0)", "without alpha", read=reading.read_label_map)
     assert (photo_of(path) == [128, 64, 128]).all()
 
 
@@ -479,7 +477,7 @@ def test_images_are_turned_upright(tmp_path, orientation, order):
     assert np.array_equal(photo_of(path), upright(SAMPLES))
     ids = np.arange(15).reshape(3, 5)
     written(path, build(ids, extra=(exif(orientation, order),)))
-    assert np.array_equal(data.read_label_map(path)["label"], upright(ids))
+    assert np.array_equal(reading.read_label_map(path)["label"], upright(ids))
 
 
 def test_sizes_are_compared_upright(place):
@@ -488,10 +486,10 @@ def test_sizes_are_compared_upright(place):
     written(photo, build(SAMPLES, orientation=6))
     for path in (label, instances):
         written(path, build(np.full((5, 7), 7)))
-    refused(label, "7x5", "got 5x7", read=lambda _: data.Cityscapes(place, "train", (5, 7))[0])
+    refused(label, "7x5", "got 5x7", read=lambda _: cityscapes.Cityscapes(place, "train", (5, 7))[0])
     for path in (label, instances):
         written(path, build(np.full((5, 7), 7), orientation=8))
-    assert data.Cityscapes(place, "train", (7, 5))[0]["photo"].shape == (3, 7, 5)
+    assert cityscapes.Cityscapes(place, "train", (7, 5))[0]["photo"].shape == (3, 7, 5)
 
 
 @pytest.mark.parametrize("body", [
@@ -520,7 +518,7 @@ def test_animations_are_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["JPEG", "GIF", "WebP", "TIFF", "BMP"])
 def test_other_formats_under_the_name_of_a_png_are_named(tmp_path, kind):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", kind)
-    for read in (data.read_photo, data.read_label_map):
+    for read in (reading.read_photo, reading.read_label_map):
         refused(tmp_path / "a.png", f"a {kind} file", "convert it to PNG", read=read)
 
 
@@ -561,7 +559,7 @@ def test_what_is_no_regular_file(tmp_path):
     messages = [*["folder, pipe or device"] * 3, *["no file"] * 2, "name too long"]
     for path, message in zip(paths, messages, strict=True):
         refused(path, message, "check path")
-        refused(path, message, "check path", read=data.read_label_map)
+        refused(path, message, "check path", read=reading.read_label_map)
     link = tmp_path / "link.png"
     link.symlink_to(written(tmp_path / "a.png", build(SAMPLES)))
     assert np.array_equal(photo_of(link), SAMPLES)
@@ -573,7 +571,7 @@ def test_files_that_shrink_or_grow_while_they_are_read(tmp_path, monkeypatch):
     for change in (-20, 20):  # after its size is asked for
         status = os.stat_result([0o100644, *[0] * 5, size - change, 0, 0, 0])
         monkeypatch.setattr(os, "fstat", lambda _, status=status: status)
-        found = item_or_line(data.read_photo, path)
+        found = item_or_line(reading.read_photo, path)
         assert isinstance(found, str) == (change > 0)
 
 
@@ -586,7 +584,7 @@ def test_files_that_may_not_be_read(tmp_path):
 
 # Sizes
 
-MOST = pictures.MOST_PIXELS
+MOST = png.MOST_PIXELS
 
 
 @pytest.mark.parametrize("size", [
@@ -597,13 +595,13 @@ def test_bombs_are_refused_by_their_header(tmp_path, size):
         chunks = [header(size, depth, color), (b"IDAT", zlib.compress(bytes(10**6))), (b"IEND", b"")]
         path = written(tmp_path / "a.png", whole(chunks))
         refused(path, f"{size[0]}x{size[1]}", str(MOST), "65536", "shrink")
-        refused(path, "shrink", read=data.read_label_map)
+        refused(path, "shrink", read=reading.read_label_map)
 
 
 def test_files_of_absurd_length_are_refused_unread(tmp_path):
     path = written(tmp_path / "a.png", build(SAMPLES))
-    os.truncate(path, pictures.MOST_BYTES + 1)
-    refused(path, str(pictures.MOST_BYTES + 1), str(pictures.MOST_BYTES), "shrink")
+    os.truncate(path, png.MOST_BYTES + 1)
+    refused(path, str(png.MOST_BYTES + 1), str(png.MOST_BYTES), "shrink")
 
 
 def test_memory_that_does_not_suffice(tmp_path, monkeypatch):
@@ -621,8 +619,8 @@ def test_memory_that_does_not_suffice(tmp_path, monkeypatch):
 def test_image_sizes_have_the_same_limits(place, size):
     add_pair(place)
     path = written(place / "photo.png", build(SAMPLES))
-    for make in (lambda: data.read_photo(path, size), lambda: data.StreetScenes("train", size),
-                 lambda: data.read_label_map(path, size), lambda: data.Cityscapes(place, "train", size)):
+    for make in (lambda: reading.read_photo(path, size), lambda: drawn.StreetScenes("train", size),
+                 lambda: reading.read_label_map(path, size), lambda: cityscapes.Cityscapes(place, "train", size)):
         with pytest.raises(ValueError, match=r"\Aexpected .*image_size.* got .*\Z"):
             make()
 
@@ -644,7 +642,7 @@ def test_limits_of_pillow_and_its_options_change_nothing(tmp_path, monkeypatch):
 BOMBS = """
 import sys, time
 from pathlib import Path
-import pictures
+from streets.data import png
 
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -652,7 +650,7 @@ def peak():
 for path in sys.argv[1:]:
     before, start = peak(), time.monotonic()
     try:
-        found = "read" if pictures.read(Path(path)) else ""
+        found = "read" if png.read(Path(path)) else ""
     except ValueError as error:
         found = "refused"
     print(path, found, peak() - before, time.monotonic() - start)
@@ -682,7 +680,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
     more = {"more": whole([header((5, 7), 8, RGB), (b"IDAT", zeros), (b"IEND", b"")])}  # pixels than there are to be
     for name, built in (harmless | bombs | more).items():
         written(tmp_path / name, built)
-    environment = {**os.environ, "PYTHONPATH": str(Path(data.__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(png.__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", BOMBS, *harmless, *bombs, *more], capture_output=True, text=True,
                             cwd=tmp_path, env=environment, timeout=100, check=False)
     assert result.returncode == 0, result.stderr
@@ -696,7 +694,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
 
 def test_resizing_takes_no_more_than_its_ends(tmp_path, monkeypatch):
     """A column of pixels that becomes a row would be a square in between."""
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 2**10)
+    monkeypatch.setattr(png, "MOST_PIXELS", 2**10)
     resize, seen = Image.Image.resize, []
 
     def watched(image, size, *arguments):
@@ -705,7 +703,7 @@ def test_resizing_takes_no_more_than_its_ends(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "resize", watched)
     path = written(tmp_path / "a.png", build(np.full((500, 2, 3), 77)))
-    photo = data.read_photo(path, (2, 500))["photo"]
+    photo = reading.read_photo(path, (2, 500))["photo"]
     assert photo.shape == (3, 2, 500)
     assert (photo == 77).all()
     assert max(seen) <= 2**10
@@ -737,7 +735,7 @@ def test_arrays_are_decoded_or_refused(more):
 def test_antialiased_maps_are_refused_with_the_place(tmp_path):
     colors = np.where(np.arange(8)[None, :, None] < 4, COLORS[7], COLORS[23]) + np.zeros((3, 1, 1), int)
     colors[2, 4] = (COLORS[7].astype(int) + COLORS[23]) // 2
-    refused(written(tmp_path / "a.png", build(colors)), "(2, 4)", "antialiasing", read=data.read_label_map)
+    refused(written(tmp_path / "a.png", build(colors)), "(2, 4)", "antialiasing", read=reading.read_label_map)
 
 
 def test_the_first_unknown_colour_is_found_in_large_maps():

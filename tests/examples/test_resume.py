@@ -23,15 +23,16 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_train import SCRIPT, rows
 
-import checkpoints
-import files
-import runs
 import train
-import training
 from models import MODELS
-from objectives import first_not_finite
-from pairs import seed_of
-from stopping import PREEMPTED
+from streets.data.loading import Order
+from streets.runs import checkpoints, curves, weights
+from streets.system import files, processes
+from streets.system.seeds import seed_of
+from streets.system.stopping import PREEMPTED, Stop
+from streets.training import loop
+from streets.training.objectives import first_not_finite
+from streets.training.opening import opened
 
 OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "6", "--generated", "26", "--epochs", "8", "--validate-every", "2", "--device", "cpu",
@@ -54,7 +55,7 @@ def one_thread():
 def server():
     """Processes that have imported torch already, and nothing else of this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training", "torch.utils.tensorboard", "torchmetrics"])
+    context.set_forkserver_preload(["streets.training.loop", "torch.utils.tensorboard", "torchmetrics"])
     return context
 
 
@@ -193,14 +194,15 @@ def test_killed_in_the_write_of_a_checkpoint(moment, server, whole, tmp_path):
 
 
 def killed_in_the_beginning(moment, *arguments):
-    """A training that is killed before the first time that it would rename a file, or after that."""
+    """A training that is killed before the configuration, the first file of a run, is in its place, or after that."""
     replace = os.replace
 
     def replaced(source, target):
-        if moment == "before":
+        if target.name == "config.json" and moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if target.name == "config.json":
+            os.kill(os.getpid(), signal.SIGKILL)
 
     files.os.replace = replaced
     child(*arguments)
@@ -238,17 +240,16 @@ def test_checkpoints_that_are_passed_over_do_not_stay(tmp_path):
 
 
 def test_a_stop_in_the_midst_of_asking_is_not_lost(tmp_path, monkeypatch):
-    stop = training.Stop()
+    stop = Stop()
 
     def largest(number, device):
         stop.status = PREEMPTED  # the signal comes now
         return number
 
-    monkeypatch.setattr(training.processes, "largest", largest)
-    run = training.Training(train.parse([*OPTIONS, "--out", str(tmp_path / "run")]), stop, torch.device("cpu"))
-    with pytest.raises(SystemExit):
-        run.run()
-    assert run.step == 1
+    monkeypatch.setattr(processes, "largest", largest)
+    with pytest.raises(SystemExit), opened(train.parse([*OPTIONS, "--out", str(tmp_path / "run")]), stop) as training:
+        loop.run(training)
+    assert training.step == 1
 
 
 def test_an_epoch_without_a_good_step(monkeypatch, tmp_path):
@@ -309,7 +310,7 @@ def test_a_signal_leaves_a_checkpoint_and_a_status_of_its_own(number, status, tm
     last, *_ = checkpoints.found(out / "checkpoints")
     step = checkpoints.read(last)[1]["step"]
     assert step == int(rows(out, "step")[-1]["step"])
-    assert torch.isfinite(runs.load_model(out).sample(1, torch.rand(1, 3, 8, 16))).all()
+    assert torch.isfinite(weights.load_model(out).sample(1, torch.rand(1, 3, 8, 16))).all()
     epochs = str(-(-step * 4 // 26) + 1)
     resume(out, [*LONG, "--checkpoint-every", "1000", "--epochs", epochs])
     assert [int(row["step"]) for row in rows(out, "step")] == list(range(1, -(-int(epochs) * 26 // 4) + 1))
@@ -325,18 +326,18 @@ def test_a_signal_before_anything_is_not_lost(tmp_path):
 
 def stopped_early(out, steps=9, *options):
     """A run that ended at its ``steps``-th step, with its checkpoints."""
-    stop = training.Stop()
+    stop, one_step = Stop(), loop.one_step
 
-    class Stopping(training.Training):
-        def one_step(self, epoch):
-            shown = super().one_step(epoch)
-            if self.step == steps:
-                stop.status = PREEMPTED
-            return shown
+    def stopping(training, *arguments):
+        shown = one_step(training, *arguments)
+        if training.step == steps:
+            stop.status = PREEMPTED
+        return shown
 
-    run = Stopping(train.parse([*OPTIONS, *options, "--out", str(out)]), stop, torch.device("cpu"))
-    with pytest.raises(SystemExit) as end:
-        run.run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "one_step", stopping)
+        with pytest.raises(SystemExit) as end:
+            loop.train(train.parse([*OPTIONS, *options, "--out", str(out)]), stop)
     assert end.value.code == PREEMPTED
     return out
 
@@ -406,7 +407,7 @@ def on_a_full_disk(*arguments):
 
 def test_a_process_that_follows_at_once_is_read_last(tmp_path):
     """TensorBoard reads files in the order of their names: the second, the machine, the number of the process."""
-    first = runs.Logger(tmp_path)
+    first = curves.Logger(tmp_path)
     first.write("step", 1, 1, loss=1)
     first.write("step", 2, 1, loss=2)
     length = first.length()
@@ -416,7 +417,7 @@ def test_a_process_that_follows_at_once_is_read_last(tmp_path):
     second = file.name.split(".")[3]
     file.rename(tmp_path / f"events.out.tfevents.{second}.zz.99999.0")
     (tmp_path / "events.out.tfevents.copy").touch()
-    again = runs.Logger(tmp_path, 2, length)
+    again = curves.Logger(tmp_path, 2, length)
     again.write("step", 3, 1, loss=30)
     again.close()
     (tmp_path / "events.out.tfevents.copy").unlink()
@@ -445,9 +446,9 @@ def test_a_directory_that_cannot_be_written(capsys):
 
 CHANGES = {
     "fewer epochs than were made": (["--epochs", "0"], "--epochs 0"),
-    "another model": (["--model", "c_flow"], "--model c_flow: the run in"),
-    "another width": (["--width", "8"], "was begun with 4"),
-    "another order of the data": (["--seed", "1"], "--seed 1"),
+    "another model": (["--model", "c_flow"], "asked for now is --model c_flow"),
+    "another width": (["--width", "8"], "was made with --width 4"),
+    "another order of the data": (["--seed", "1"], "asked for now is --seed 1"),
     "a new beginning": (["--overwrite"], "leave out --overwrite"),
 }
 
@@ -507,7 +508,7 @@ def test_nan_stops_the_run_before_the_weights_are_touched(monkeypatch, tmp_path,
     said = capsys.readouterr().err.splitlines()[-1]
     assert "at step 5 the loss is nan" in said
     assert "the output of target._transform.bijectors.1.bijectors.1 (LUConv1x1) was not finite" in said
-    order = training.loading.Order(26, 4, 0)
+    order = Order(26, 4, 0)
     for index in order.pairs(4):
         assert f"train_000000_{index:06d}" in said
     tensors, facts = checkpoints.read(checkpoints.found(tmp_path / "run" / "checkpoints")[0])
@@ -545,21 +546,21 @@ def test_a_skipped_step_leaves_everything_as_it_was(monkeypatch, tmp_path):
 
 def test_a_bad_step_of_pix2pix_leaves_everything_as_it_was(tmp_path, capsys):
     config = train.parse([*PIX2PIX, "--out", str(tmp_path / "run")])
-    run = training.Training(config, training.Stop(), torch.device("cpu"))
-    run.log.close()
-    model, context, x_b = run.model.train(), torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
+    with opened(config, Stop()) as training:
+        model, objective = training.model.train(), training.objective
+    context, x_b = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.l1_weight = float("inf")  # the generator's loss fails after the discriminator's step
     for _ in range(2):
         with pytest.raises(FloatingPointError):
-            run.objective.update([(context, x_b)])
+            objective.update([(context, x_b)])
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-        assert not run.objective.optimizers[0].state
+        assert not objective.optimizers[0].state
     with torch.no_grad():
         model.generator[0].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError):
-        run.objective.update([(context, x_b)])
-    assert "generator.0" in first_not_finite(run.objective, [(context, x_b)])
+        objective.update([(context, x_b)])
+    assert "generator.0" in first_not_finite(objective, [(context, x_b)])
 
 
 def damaged_data(root):

@@ -17,14 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
-from condflows.testing import perturb
-
-import data
-import labels
-import runs
 import sample
-import sampling
+from condflows.testing import perturb
 from models import MODELS
+from streets.data import cityscapes, drawn, labels, reading
+from streets.runs import directory, pictures, weights
+from streets.system import devices
+from streets.using import augmenting
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "cityscapes" / "sample.py"
 SIZE = (32, 64)
@@ -37,10 +36,10 @@ def make_run(path, model="full_glow", **config):
     if config.get("boundaries"):
         arguments["side_channels"] = 1
     net = perturb(MODELS[model](**arguments), 0.02)
-    runs.create(path, {"model": model, "model_arguments": arguments, "image_size": SIZE, "generated": 48, "seed": 3}
-                | config)
-    for file in runs.WEIGHTS.values():
-        runs.save_weights(net, path / file)
+    directory.create(path, {"model": model, "model_arguments": arguments, "image_size": SIZE, "generated": 48,
+                            "seed": 3} | config)
+    for file in weights.WEIGHTS.values():
+        weights.save_weights(net, path / file)
     return path
 
 
@@ -53,7 +52,7 @@ def run(tmp_path_factory):
 def root(tmp_path_factory):
     """Five pairs with instances in the Cityscapes layout, larger than they are sampled."""
     root = tmp_path_factory.mktemp("data")
-    scenes = data.StreetScenes("train", (48, 96), length=5)
+    scenes = drawn.StreetScenes("train", (48, 96), length=5)
     for i, item in enumerate(scenes):
         city = ("aachen", "ulm")[i % 2]
         name = f"{city}_000000_{19 * i:06d}"
@@ -114,7 +113,7 @@ def test_every_model_samples(model, tmp_path, capsys):
     names = [f"val_000003_{i:06d}" for i in (0, 5)]  # an eighth of the generated training scenes
     assert set(files(out)) == {"grid.png"} | {
         f"{name}_{kind}.png" for name in names for kind in ("condition", "sample_0", "sample_1")}
-    scenes = data.StreetScenes("val", SIZE, seed=3)
+    scenes = drawn.StreetScenes("val", SIZE, seed=3)
     for name, index in zip(names, (0, 5), strict=True):
         assert np.array_equal(read(out / f"{name}_condition.png"), scenes[index]["condition"].permute(1, 2, 0).numpy())
         first, second = (read(out / f"{name}_sample_{k}.png") for k in (0, 1))
@@ -164,7 +163,7 @@ def test_training_ids_are_no_label_ids(tmp_path):
     path = tmp_path / "a_gtFine_labelTrainIds.png"
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
     with pytest.raises(ValueError, match=r"give the .*_labelIds"):
-        data.read_label_map(path)
+        reading.read_label_map(path)
 
 
 def test_label_maps_of_files(run, root, tmp_path):
@@ -205,16 +204,16 @@ def test_photos_to_label_maps(root, tmp_path, capsys):
 
 
 def test_the_readers_keep_the_size_of_a_file(root):
-    item = data.read_label_map(ids_of(root))
+    item = reading.read_label_map(ids_of(root))
     assert item.keys() == {"condition", "label", "instances", "name"}
     assert item["name"] == NAME
     assert np.array_equal(item["label"].numpy(), read(ids_of(root)))
     assert item["instances"].dtype == torch.int32
-    photo = data.read_photo(photo_of(root))["photo"]
+    photo = reading.read_photo(photo_of(root))["photo"]
     assert np.array_equal(photo.permute(1, 2, 0).numpy(), read(photo_of(root)))
-    small = data.Cityscapes(root, "train", (16, 32))
+    small = cityscapes.Cityscapes(root, "train", (16, 32))
     expected = small[small.names.index(item["name"])]
-    came = data.read_label_map(ids_of(root), (16, 32)) | data.read_photo(photo_of(root), (16, 32))
+    came = reading.read_label_map(ids_of(root), (16, 32)) | reading.read_photo(photo_of(root), (16, 32))
     assert came.keys() == expected.keys()
     assert all(np.array_equal(came[key], expected[key]) for key in came)
 
@@ -237,7 +236,7 @@ def augmented(run, root, tmp_path_factory):
 
 
 def test_a_synthetic_set_is_a_cityscapes_set(run, root, augmented, tmp_path):
-    real, made = data.Cityscapes(root, "train", SIZE), data.Cityscapes(augmented, "train", SIZE)
+    real, made = cityscapes.Cityscapes(root, "train", SIZE), cityscapes.Cityscapes(augmented, "train", SIZE)
     assert len(made) == 10
     call(run, "--data", root, "--split", "train", "--scenes", 5, "--samples", 2, "--out", tmp_path)
     for item in made:
@@ -271,7 +270,7 @@ def test_shards_are_the_whole_set(run, root, augmented, tmp_path, capsys):
 
 
 def test_a_killed_run_is_continued(run, root, augmented, tmp_path, monkeypatch, capsys):
-    out, original, calls = tmp_path / "set", runs.save_picture, []
+    out, original, calls = tmp_path / "set", pictures.save_picture, []
 
     def killed(image, path):
         calls.append(path)
@@ -280,11 +279,11 @@ def test_a_killed_run_is_continued(run, root, augmented, tmp_path, monkeypatch, 
         original(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_picture", killed)
+        patch.setattr(augmenting, "save_picture", killed)
         with pytest.raises(SystemExit) as stop:
             augment(run, root, out)
     assert stop.value.code == 130
-    assert len(data.Cityscapes(out, "train", SIZE)) == 3
+    assert len(cityscapes.Cityscapes(out, "train", SIZE)) == 3
     kept = {path: path.stat().st_mtime_ns for path in out.glob("leftImg8bit/*/*/*.png")}
     augment(run, root, out)
     assert "7 pairs written, 3 were there" in capsys.readouterr().out
@@ -305,10 +304,10 @@ def test_other_settings_do_not_mix(run, root, augmented, capsys):
     before = files(augmented)
     arguments = run, "--data", root, "--split", "train", "--augment", augmented
     said = refused(capsys, *arguments, "--samples", 2, "--temperature", 0.5, "--seed", 1)
-    assert "made with temperature 0.8, seed 0, asked for now: temperature 0.5, seed 1;" in said
-    assert "samples 2, asked for now: samples 5;" in refused(capsys, *arguments)
+    assert "made with temperature 0.8, seed 0, asked for now is temperature 0.5, seed 1:" in said
+    assert "samples 2, asked for now is samples 5:" in refused(capsys, *arguments)
     shard = refused(capsys, *arguments, "--samples", 2, "--weights", "last", "--shard", 0, "--num-shards", 3)
-    assert "weights best, asked for now: weights last;" in shard
+    assert "weights best, asked for now is weights last:" in shard
     assert files(augmented) == before
     assert [path.name for path in augmented.iterdir() if path.is_file()] == ["augment.json"]
     manifest = json.loads((augmented / "augment.json").read_text())
@@ -319,7 +318,7 @@ def test_painted_maps_make_a_set_too(run, root, tmp_path):
     """Instances are left out where not all maps have them."""
     save(tmp_path / "painted.png", labels.colorize(np.full(SIZE, 7)))
     call(run, "--label-maps", tmp_path / "painted.png", ids_of(root), "--samples", 1, "--augment", tmp_path / "set")
-    made = data.Cityscapes(tmp_path / "set", "val", SIZE)
+    made = cityscapes.Cityscapes(tmp_path / "set", "val", SIZE)
     assert [set(item) for item in made] == [{"photo", "condition", "label", "name"}] * 2
 
 
@@ -414,7 +413,7 @@ def test_processes_that_are_killed_again_and_again(run, root, tmp_path, start):
         there = now
         assert all(path.read_bytes() == whole[str(path.relative_to(out))] for path in there)
         photos = len(list(out.rglob("*_leftImg8bit.png")))
-        assert not photos or len(data.Cityscapes(out, "train", SIZE)) == photos
+        assert not photos or len(cityscapes.Cityscapes(out, "train", SIZE)) == photos
     assert join(start(work, *(([*arguments, out], i, 2) for i in range(2)))) == [0, 0]
     assert files(out) == whole
     assert finished(out).items() >= there.items()
@@ -452,8 +451,8 @@ def save_together(folder, rounds, barrier):
     picture = torch.arange(3 * 200 * 200).reshape(3, 200, 200).to(torch.uint8)
     for i in range(rounds):
         barrier.wait(60)
-        sampling.save_once(picture, folder / f"{i}.png")
-        assert torch.equal(data.read_photo(folder / f"{i}.png")["photo"], picture)
+        augmenting.save_once(picture, folder / f"{i}.png")
+        assert torch.equal(reading.read_photo(folder / f"{i}.png")["photo"], picture)
 
 
 def test_a_picture_of_several_processes(tmp_path, start):
@@ -466,7 +465,7 @@ def claim(folder, seed, rounds, barrier):
     for i in range(rounds):
         barrier.wait(60)
         try:
-            sampling.claim(folder / str(i), {"seed": seed})
+            augmenting.claim(folder / str(i), {"seed": seed})
             for name in ("leftImg8bit", f"won_by_{seed}"):
                 (folder / str(i) / name).mkdir(exist_ok=True)
         except ValueError as error:
@@ -484,7 +483,7 @@ def test_starts_at_the_same_moment(seeds, tmp_path, start):
         assert names == {"augment.json", "leftImg8bit", f"won_by_{won}"}
         refused = {int(path.name[-1]): path.read_text() for path in tmp_path.glob(f"{i}_refused_*")}
         assert refused.keys() == set(seeds) - {won}
-        assert all(f"made with seed {won}, asked for now: seed {seed};" in said for seed, said in refused.items())
+        assert all(f"made with seed {won}, asked for now is seed {seed}:" in said for seed, said in refused.items())
 
 
 def test_another_start_between_any_two_lines(tmp_path):
@@ -493,7 +492,7 @@ def test_another_start_between_any_two_lines(tmp_path):
         root, left = tmp_path / str(line), [None] * line
 
         def trace(frame, event, _):
-            if frame.f_code is not sampling.claim.__code__:
+            if frame.f_code is not augmenting.claim.__code__:
                 return None
             if event == "line":
                 if not left:
@@ -507,7 +506,7 @@ def test_another_start_between_any_two_lines(tmp_path):
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            sampling.claim(root, {"seed": 0})
+            augmenting.claim(root, {"seed": 0})
         finally:
             sys.settrace(before)
         assert {path.name for path in root.iterdir()} <= {"augment.json", "leftImg8bit"}
@@ -545,14 +544,14 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.empty", lambda *_, **__: None)
-    assert [runs.choose_device(name) for name in (None, "cuda")] == [torch.device("cuda")] * 2
+    assert [devices.choose_device(name) for name in (None, "cuda")] == [torch.device("cuda")] * 2
     for name, value in (("WORLD_SIZE", 4), ("RANK", 3), ("LOCAL_RANK", 1)):  # the second of the second machine
         monkeypatch.setenv(name, str(value))
-    assert [str(runs.choose_device(name)) for name in (None, "cuda", "cuda:0", "cpu")] == [
+    assert [str(devices.choose_device(name)) for name in (None, "cuda", "cuda:0", "cpu")] == [
         "cuda:1", "cuda:1", "cuda:0", "cpu"]
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ValueError, match="no GPU for process 3, number 2 of a machine with 2 GPUs: start one for"):
-        runs.choose_device(None)
+        devices.choose_device(None)
 
 
 # Mistakes
@@ -631,7 +630,7 @@ def test_used_and_unwritable_directories(run, root, tmp_path, capsys, monkeypatc
     used.mkdir()
     (used / "grid.png").write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr("sampling.draw", lambda *_: pytest.fail("sampled"))
+        patch.setattr("streets.using.sampling.draw", lambda *_: pytest.fail("sampled"))
         for out in (used, used / "grid.png"):
             assert str(out) in refused(capsys, run, "--out", out)
         assert "in use for something else" in refused(capsys, run, "--augment", used)
@@ -644,10 +643,10 @@ def test_used_and_unwritable_directories(run, root, tmp_path, capsys, monkeypatc
 
 def test_samples_that_are_not_finite_are_named(tmp_path, capsys):
     broken = make_run(tmp_path / "run")
-    model = runs.load_model(broken)
+    model = weights.load_model(broken)
     with torch.no_grad():
         next(model.target.parameters()).fill_(float("nan"))
-    runs.save_weights(model, broken / "best.safetensors")
+    weights.save_weights(model, broken / "best.safetensors")
     with pytest.raises(SystemExit) as stop:
         call(broken, "--scenes", 1, "--out", tmp_path / "out")
     assert stop.value.code == 2

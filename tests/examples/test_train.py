@@ -13,15 +13,18 @@ import torch
 from PIL import Image
 
 import condflows
-
-import runs
 import train
-import training
-from judging import bits
 from models import MODELS
 from models.full_glow import full_glow
-from objectives import learning_rate_factor
-from pairs import Pairs, to_bytes
+from streets.config import checks
+from streets.config.training import PRESETS
+from streets.data import datasets
+from streets.data.pairs import Pairs, to_bytes
+from streets.judging.bits import bits
+from streets.runs import curves, directory, weights
+from streets.runs.run import Run
+from streets.training.descent import learning_rate_factor
+from streets.training.options import model_arguments
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "cityscapes" / "train.py"
@@ -52,7 +55,7 @@ def test_a_run_from_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     for expected in (str(out), "samples:", "curves:", "weights:", "bits per dimension"):
         assert expected in said
-    model = runs.load_model(out)
+    model = weights.load_model(out)
     assert isinstance(model, condflows.PairedFlow)
     assert model.sample(1, torch.rand(1, 3, 16, 32)).shape == (1, 1, 3, 16, 32)
 
@@ -92,21 +95,21 @@ def test_training_learns(tmp_path):
     train.main([*TINY, "--epochs", "12", "--validate-every", "12", "--warmup-steps", "2", "--out", str(out)])
     first, last = (float(rows(out, "train")[i]["bits_per_dim"]) for i in (0, -1))
     assert last < first - 0.5
-    dataset = training.open_dataset(None, "val", (16, 32), 2, 0)
-    value = bits(runs.Run(out, "last"), dataset, draws=1, batch_size=4, seed=0)["mean"]
+    dataset = datasets.open_dataset(None, "val", (16, 32), 2, 0)
+    value = bits(Run(out, "last"), dataset, draws=1, batch_size=4, seed=0)["mean"]
     assert value == pytest.approx(float(rows(out, "val")[-1]["bits_per_dim"]), abs=1e-4)
 
 
 def test_the_objective_is_the_papers(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(train.PRESETS["small"], "epochs", 1)
-    original = runs.Logger.write
+    monkeypatch.setattr(PRESETS["small"], "epochs", 1)
+    original = curves.Logger.write
 
     def write(self, split, step, epoch, **values):
         seen.append((split, values))
         original(self, split, step, epoch, **values)
 
-    monkeypatch.setattr(runs.Logger, "write", write)
+    monkeypatch.setattr(curves.Logger, "write", write)
     train.main([*TINY, "--source-weight", "0.5", "--out", str(tmp_path / "run")])
     values = next(values for split, values in seen if split == "step")
     # The loss is in nats per dimension; log p = -(bpd - 8) * D * ln 2.
@@ -126,7 +129,7 @@ def test_real_photos(tmp_path):
 def test_presets_are_the_papers():
     paper = train.parse(["--preset", "paper-256"])
     assert paper.image_size == (256, 256)
-    assert training.model_arguments(paper) == {}  # the builder's defaults are the paper's
+    assert model_arguments(paper) == {}  # the builder's defaults are the paper's
     assert (paper.batch_size, paper.epochs, paper.learning_rate, paper.source_weight) == (1, 45, 1e-4, 1e-4)
     high = train.parse(["--preset", "paper-512x1024", "--epochs", "3"])
     assert (high.image_size, high.steps, high.epochs) == ((512, 1024), (8,) * 4, 3)
@@ -134,16 +137,16 @@ def test_presets_are_the_papers():
     assert train.parse(["--image-size", "64", "128"]).image_size == (64, 128)
     pix2pix = train.parse(["--preset", "paper-256", "--model=pix2pix"])
     assert (pix2pix.learning_rate, pix2pix.source_weight, pix2pix.steps) == (2e-4, None, None)
-    assert training.model_arguments(pix2pix) == {"depth": 8}
+    assert model_arguments(pix2pix) == {"depth": 8}
     assert train.parse(["--model", "pix2pix", "--learning-rate", "1e-3"]).learning_rate == 1e-3
 
 
-@pytest.mark.parametrize("preset", train.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_preset_suits_every_model(name, preset):
     config = train.parse(["--model", name, "--preset", preset])
-    training.model_arguments(config)
-    runs.check_temperature(config.temperature, name)
+    model_arguments(config)
+    checks.check_temperature(config.temperature, name)
 
 
 def test_a_directory_in_use_is_left_alone(tmp_path, capsys):
@@ -164,9 +167,9 @@ def test_every_model_trains_and_loads(name, tmp_path):
     figure = "l1" if name == "pix2pix" else "bits_per_dim"
     values = [float(row[figure]) for row in rows(out, "val")]
     assert values[-1] < values[0]
-    run = runs.Run(out)
+    run = Run(out)
     assert run.is_flow == (name != "pix2pix")
-    item = training.open_dataset(None, "val", (32, 64), 2, 0)[0]
+    item = datasets.open_dataset(None, "val", (32, 64), 2, 0)[0]
     context = run.pairs().context(torch.utils.data.default_collate([item]))
     assert run.model.sample(2, context, 1.0).shape == (1, 2, 3, 32, 64)
     assert np.array(Image.open(out / "curves.png")).std() > 0
@@ -176,8 +179,8 @@ def test_every_model_trains_and_loads(name, tmp_path):
 
 def test_boundaries_reach_full_glow(tmp_path):
     train.main([*TINY, "--epochs", "1", "--boundaries", "--flip", "--out", str(tmp_path / "run")])
-    run = runs.Run(tmp_path / "run")
-    item = training.open_dataset(None, "val", (16, 32), 2, 0)[0]
+    run = Run(tmp_path / "run")
+    item = datasets.open_dataset(None, "val", (16, 32), 2, 0)[0]
     (x_a, side), x_b = run.pairs()(torch.utils.data.default_collate([item]))
     assert side.shape == (1, 1, 16, 32)
     assert set(side.unique().tolist()) == {0, 1}
@@ -187,15 +190,15 @@ def test_boundaries_reach_full_glow(tmp_path):
 
 def test_photo2label_swaps_the_pair(tmp_path):
     train.main([*TINY, "--epochs", "1", "--direction", "photo2label", "--out", str(tmp_path / "run")])
-    pairs = runs.Run(tmp_path / "run").pairs()
-    item = training.open_dataset(None, "val", (16, 32), 2, 0)[0]
+    pairs = Run(tmp_path / "run").pairs()
+    item = datasets.open_dataset(None, "val", (16, 32), 2, 0)[0]
     context, x_b = pairs(torch.utils.data.default_collate([item]))
     assert torch.equal((256 * context).to(torch.uint8), item["photo"][None])
     assert torch.equal(to_bytes(x_b), item["condition"][None])
 
 
 def test_mirrored_pairs_stay_pairs():
-    item = training.open_dataset(None, "train", (16, 32), 2, 0)[0]
+    item = datasets.open_dataset(None, "train", (16, 32), 2, 0)[0]
     batch = torch.utils.data.default_collate([item | {"name": str(i)} for i in range(16)])
     pairs = Pairs(torch.device("cpu"), boundaries=True)
     (x_a, side), x_b = pairs(batch, flip=True)
@@ -212,8 +215,8 @@ def broken_run(tmp_path, config=None, keep="model.safetensors"):
     """A run of which something is wrong."""
     path = tmp_path / "broken"
     whole = {"model": "glow", "model_arguments": {"steps": [1], "width": 4}, "image_size": [4, 4]}
-    runs.create(path, whole | (config or {}))
-    runs.save_weights(MODELS["glow"](steps=(1,), width=4), path / "model.safetensors")
+    directory.create(path, whole | (config or {}))
+    weights.save_weights(MODELS["glow"](steps=(1,), width=4), path / "model.safetensors")
     for file in path.glob("*.safetensors"):
         if file.name != keep:
             file.unlink()
@@ -222,25 +225,25 @@ def broken_run(tmp_path, config=None, keep="model.safetensors"):
 
 def test_runs_that_cannot_be_loaded_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"expected a run of train\.py"):
-        runs.load_model(tmp_path)
+        weights.load_model(tmp_path)
     with pytest.raises(ValueError, match="the model 'stylegan'"):
-        runs.load_model(broken_run(tmp_path, {"model": "stylegan"}))
+        weights.load_model(broken_run(tmp_path, {"model": "stylegan"}))
     with pytest.raises(ValueError, match="the model 'glow' with context_width"):
-        runs.load_model(broken_run(tmp_path, {"model_arguments": {"context_width": 3}}))
+        weights.load_model(broken_run(tmp_path, {"model_arguments": {"context_width": 3}}))
     with pytest.raises(ValueError, match="found no weights: wait for"):
-        runs.load_model(broken_run(tmp_path, keep=None))
+        weights.load_model(broken_run(tmp_path, keep=None))
     path = broken_run(tmp_path)
     (path / "metrics.csv").touch()  # else it is an exported model
     with pytest.raises(ValueError, match=r"best.safetensors, found model.safetensors"):
-        runs.Run(path, "best")
+        Run(path, "best")
     with pytest.raises(ValueError, match=r"_transform\S+: expected \(\d+,.*\), got \(\d+,.*another model"):
-        runs.load_model(broken_run(tmp_path, {"model_arguments": {"steps": [1], "width": 8}}))
+        weights.load_model(broken_run(tmp_path, {"model_arguments": {"steps": [1], "width": 8}}))
     path = broken_run(tmp_path)
     (path / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match="fetch the file again"):
-        runs.load_model(path)
+        weights.load_model(path)
     with pytest.raises(ValueError, match=r"image size 6x5: glow .* multiples of 2"):
-        runs.Run(broken_run(tmp_path), "last").check_size((6, 5))
+        Run(broken_run(tmp_path), "last").check_size((6, 5))
 
 
 def test_the_papers_width_and_levels():

@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 from test_sample import SIZE, make_run, read
 
-import data
-import runs
 import transfer
 from models import MODELS
+from streets.data import drawn
+from streets.runs import weights
+from streets.runs.run import Run
+from streets.using.transfer import REFUSED
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "cityscapes" / "transfer.py"
-CONDITIONAL = [model for model in MODELS if model not in transfer.REFUSED]
+CONDITIONAL = [model for model in MODELS if model not in REFUSED]
 A, B = (f"val_000003_{i:06d}" for i in (1, 4))
 
 
@@ -29,7 +31,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scenes():
     """What is generated where there is no --data."""
-    return data.StreetScenes("val", SIZE, length=6, seed=3)
+    return drawn.StreetScenes("val", SIZE, length=6, seed=3)
 
 
 @pytest.fixture
@@ -87,9 +89,9 @@ def test_the_result_is_the_papers(run, scenes, tmp_path):
     """z of the photo given its label map, decoded given the other one; dequantization changes little of it."""
     call(run, "--content", 1, "--structure", 4, "--out", tmp_path / "out")
     batches = [torch.utils.data.default_collate([scenes[i]]) for i in (1, 4)]
-    (context, photo), (other, _) = (runs.Run(run).pairs()(batch) for batch in batches)
+    (context, photo), (other, _) = (Run(run).pairs()(batch) for batch in batches)
     with torch.no_grad():
-        result = runs.load_model(run, "best.safetensors").transfer(photo, context, other)
+        result = weights.load_model(run, "best.safetensors").transfer(photo, context, other)
     difference = read(tmp_path / "out" / f"{A}_on_{B}.png") / 255 - result[0].permute(1, 2, 0).clamp(0, 1).numpy()
     assert np.abs(difference).mean() < 0.01
 
@@ -144,7 +146,7 @@ def test_mistakes_end_in_one_line_and_status_2(mistake, run, tmp_path, capsys):
 
 def test_runs_that_cannot_transfer(tmp_path, capsys):
     out = tmp_path / "out"
-    for model, reason in transfer.REFUSED.items():
+    for model, reason in REFUSED.items():
         assert reason in refused(capsys, make_run(tmp_path / model, model), *PAIR, "--out", out)
     backwards = make_run(tmp_path / "backwards", direction="photo2label")
     assert "photo2label" in refused(capsys, backwards, *PAIR, "--out", out)

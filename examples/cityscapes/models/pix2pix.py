@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers import BatchNorm2d, SamplingDropout
-
 
 def pix2pix(channels: int = 3, depth: int = 8, width: int = 64, *, condition_channels: int | None = None) -> "Pix2Pix":
     """Photo from label map, at any resolution that ``2 ** depth`` divides.
@@ -42,8 +40,8 @@ class Pix2Pix(nn.Module):
         layers: list[nn.Module] = []
         for i in range(3):
             layers += [nn.Conv2d(features[i], features[i + 1], 4, 2, 1, bias=not i),
-                       BatchNorm2d(features[i + 1]) if i else nn.Identity(), nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=False), BatchNorm2d(8 * width), nn.LeakyReLU(0.2)]
+                       nn.BatchNorm2d(features[i + 1]) if i else nn.Identity(), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=False), nn.BatchNorm2d(8 * width), nn.LeakyReLU(0.2)]
         self.discriminator = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
         self.apply(_initialize)
 
@@ -80,16 +78,27 @@ class Pix2Pix(nn.Module):
             return self.generate(context.repeat_interleave(num_samples, 0)).unflatten(0, (len(context), num_samples))
 
 
+class SamplingDropout(nn.Dropout):
+    """Dropout in training and in evaluation: the generator's noise comes from it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input * self.noise(input) if self.training else F.dropout(input, self.p, training=True)
+
+    def noise(self, input: Tensor) -> Tensor:
+        """Draw the factors of an input: 0, or ``1 / (1 - p)``."""
+        return F.dropout(torch.ones(input.shape, device=input.device), self.p)
+
+
 class Level(nn.Module):
     """One level of the U-Net: halve, all levels inside, double, and the input beside the result."""
 
     def __init__(self, outer: int, own: int, inner: nn.Module | None, dropout: bool):
         super().__init__()
         self.down = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(outer, own, 4, 2, 1, bias=False),
-                                  BatchNorm2d(own) if inner else nn.Identity())
+                                  nn.BatchNorm2d(own) if inner else nn.Identity())
         self.inner = inner or nn.Identity()
         self.up = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * own if inner else own, outer, 4, 2, 1, bias=False),
-                                BatchNorm2d(outer), SamplingDropout(0.5) if dropout else nn.Identity())
+                                nn.BatchNorm2d(outer), SamplingDropout(0.5) if dropout else nn.Identity())
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.cat([inputs, self.up(self.inner(self.down(inputs)))], dim=1)
@@ -106,5 +115,5 @@ class Outermost(nn.Sequential):
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from condflows import AffineCoupling, Bijector, Chain, Flow, PairedFlow, multiscale
 from condflows.bijector import sum_log_scale
-
-from weights import load_exactly, read_state, state_dict_in
+from models.weights import load_exactly, read_state, state_dict_in
 
 Weights = str | Path | Mapping[str, Tensor]
 

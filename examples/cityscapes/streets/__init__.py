@@ -1,0 +1,13 @@
+"""Everything behind the scripts of this folder, in rooms whose arrows point one way.
+
+    config     options of each script, without torch
+    system     command line, processes, signals, whole files, locks, devices, seeds
+    data       label table, PNG files, data sets, drawn scenes, pairs as a model takes them
+    runs       directory of a run: configuration, weights, checkpoints, curves, pictures
+    training   from options to a trained model: objectives, opening, loop, costs of a step
+    judging    segmentation networks, scores, tables and plots
+    using      samples, synthetic data sets, transfer of content
+
+``config`` and ``system`` import no other room, ``data`` imports these two, ``runs`` all three and ``models``, and the
+rest may import all of them. No room imports a script.
+"""

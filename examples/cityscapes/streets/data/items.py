@@ -1,0 +1,84 @@
+"""Items of a data set: a label map, and what goes with it, as tensors of one size.
+
+    photo      uint8 (3, H, W)   red, green, blue in 0..255
+    condition  uint8 (3, H, W)   the label map in the official colours
+    label      uint8 (H, W)      official label ids; 255 stands for -1
+    instances  int32 (H, W)      1000 * id + number for single objects, else the plain id; a data set has
+                                 it in all of its items or in none
+    name       str               for example aachen_000000_000019
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from streets.data import labels, png
+
+Item = dict[str, Any]
+
+
+def make_item(name: str, label: np.ndarray, instances: np.ndarray | None) -> Item:
+    """Make an item without a photo from a map of label ids, and of instances where there is one."""
+    item = {
+        "condition": channels_first(labels.colorize(label)),
+        "label": torch.from_numpy(label),
+        "name": name,
+    }
+    return item if instances is None else item | {"instances": torch.from_numpy(instances)}
+
+
+def channels_first(image: np.ndarray) -> torch.Tensor:
+    """Turn an image (H, W, 3) into a tensor (3, H, W)."""
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def boundaries(item: Item) -> torch.Tensor:
+    """Draw the edges of objects: float (1, H, W), 1 where one of four neighbours is of another object, else 0.
+
+    Objects are instances where the item has them, labels elsewhere. A collated batch gives (batch, 1, H, W).
+    """
+    objects = item["instances"] if "instances" in item else item["label"]
+    edges = torch.zeros_like(objects, dtype=torch.bool)
+    across, down = objects[..., :, 1:] != objects[..., :, :-1], objects[..., 1:, :] != objects[..., :-1, :]
+    edges[..., :, 1:] |= across
+    edges[..., :, :-1] |= across
+    edges[..., 1:, :] |= down
+    edges[..., :-1, :] |= down
+    return edges.float().unsqueeze(-3)
+
+
+def checked_size(image_size: Sequence[int]) -> tuple[int, int]:
+    """Return (height, width), both whole and within what is read; ValueError for anything else."""
+    most = png.MOST_SIDE
+    if len(image_size) != 2 or not all(1 <= side <= most and int(side) == side for side in image_size):
+        raise ValueError(
+            f"expected image_size as (height, width) in whole pixels, both from 1 to {most}, got {image_size}"
+        )
+    height, width = int(image_size[0]), int(image_size[1])
+    if height * width > png.MOST_PIXELS:
+        raise ValueError(
+            f"expected an image_size of at most {png.MOST_PIXELS} pixels, got {height}x{width}: choose a smaller"
+        )
+    return height, width
+
+
+def smooth(photo: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """Resize a photo to (height, width), as a tensor (3, H, W)."""
+    height, width = size
+    if photo.size != (width, height):
+        # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
+        if photo.height * width > png.MOST_PIXELS:  # in between, for Pillow changes the width first
+            photo = photo.resize((photo.width, height), Image.Resampling.LANCZOS)
+        photo = photo.resize((width, height), Image.Resampling.LANCZOS)
+    return channels_first(np.array(photo))
+
+
+def nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a map of ids: the id under the centre of every new pixel; all of them where the size is already right."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(ids.shape, size, strict=True)
+    )
+    return ids[rows[:, None], columns]

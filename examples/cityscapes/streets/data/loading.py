@@ -1,0 +1,109 @@
+"""Reading of a training: the pairs that each step takes, and files that cannot be read."""
+
+import functools
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from tqdm import tqdm
+
+from streets.system import processes
+from streets.system.seeds import seed_of
+
+
+class Order:
+    """The pairs that each step takes: all of an epoch once, shuffled, and then those of the next epoch.
+
+    A batch at the end of an epoch takes the rest of its pairs from the next one, so all batches are full. What a step
+    takes depends on ``seed`` and its number alone.
+
+    Args:
+        length: of the data set.
+        batch_size: pairs of a step, of all its batches and processes.
+        seed: of the order.
+        accumulate: batches of a step in each process.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, accumulate: int = 1):
+        parts = processes.world() * accumulate
+        if batch_size % parts:
+            raise ValueError(f"--batch-size {batch_size}: {processes.world()} processes with --accumulate {accumulate} "
+                             f"expect a multiple of {parts}")
+        if batch_size > length:
+            raise ValueError(f"--batch-size {batch_size}: there are only {length} training pairs")
+        self.length, self.batch_size, self.seed, self.accumulate = length, batch_size, seed, accumulate
+
+    def steps(self, epochs: int) -> int:
+        """Count the steps until the last of so many epochs is complete."""
+        return -(-epochs * self.length // self.batch_size)
+
+    def pairs(self, step: int) -> list[int]:
+        """Return the indices that a step takes, in all its batches and processes."""
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [shuffled(self.length, self.seed, place // self.length)[place % self.length] for place in places]
+
+    def batches(self, first: int, last: int) -> Iterator[list[int]]:
+        """Give the indices of this process, batch by batch, for the steps from ``first`` to before ``last``."""
+        part = self.batch_size // (processes.world() * self.accumulate)
+        start = processes.rank() * self.accumulate * part
+        for step in range(first, last):
+            indices = self.pairs(step)
+            for i in range(self.accumulate):
+                yield indices[start + i * part:start + (i + 1) * part]
+
+
+@functools.lru_cache(maxsize=2)
+def shuffled(length: int, seed: int, epoch: int) -> list[int]:
+    """Return the order of an epoch."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
+    return torch.randperm(length, generator=generator).tolist()
+
+
+class Tried(Dataset):
+    """The items of a data set; in place of one that cannot be read the reason, for workers add their traceback."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except (ValueError, OSError) as error:
+            return str(error)
+
+
+def ignore_sigterm(worker: int) -> None:
+    """Keep a signal to the group of processes from ending a worker, for the training ends it itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+OPTIONS: dict[str, Any] = {"generator": torch.Generator(), "worker_init_fn": ignore_sigterm}
+"""Options of all loaders, whose workers take no seeds from the global generator."""
+
+
+def collate(items: list[Any]) -> Any:
+    """Make a batch, or return the first reason why there is none."""
+    return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
+
+
+def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
+    """Give the batches of a data set; ValueError with the name of the first file that cannot be read."""
+    for batch in DataLoader(Tried(dataset), collate_fn=collate, num_workers=workers, **OPTIONS, **options):
+        if isinstance(batch, str):
+            raise ValueError(f"{batch}; or leave out what cannot be read with --skip-bad-files")
+        yield batch
+
+
+def unreadable(dataset: Any, workers: int, device: torch.device, split: str) -> dict[int, str]:
+    """Find the items that cannot be read, and why, by index; every process reads its share of the files."""
+    own = range(processes.rank(), len(dataset), processes.world())
+    every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, **OPTIONS)
+    bar = tqdm(every, desc=f"reading {split}", dynamic_ncols=True, disable=processes.rank() > 0)
+    bad = [f"{i} {' '.join(item.split())}" for i, item in zip(own, bar, strict=True) if isinstance(item, str)]
+    lines = "\n".join(processes.texts("\n".join(bad), device)).splitlines()
+    return dict(sorted((int(i), why) for i, _, why in (line.partition(" ") for line in lines if line)))

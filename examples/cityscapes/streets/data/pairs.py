@@ -1,0 +1,64 @@
+"""Batches as a model takes them: the image that is given, side information, the image that is modelled, noise."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condflows import dequantize
+from condflows.trace import Context, map_context
+from streets.data.items import boundaries
+from streets.system.seeds import seed_of
+
+DIRECTIONS = {"label2photo": ("condition", "photo"), "photo2label": ("photo", "condition")}
+
+
+class Pairs:
+    """``pairs(batch)`` is ``(context, x_b)``: what is given and what is modelled, float in [0, 1) on ``device``.
+
+    The context is x_a, or with ``boundaries`` ``(x_a, side)``, where side is 1 on the edges of objects and 0 elsewhere.
+    The noise of dequantization, and whether a pair is mirrored, depend on ``seed``, the name of the item and the number
+    of the ``draw`` alone: not on the batch, its order, or the process that reads it.
+    """
+
+    def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0):
+        if boundaries and direction != "label2photo":
+            raise ValueError("--boundaries are edges of the label map, which photo2label is to predict: leave it out")
+        self.device, self.boundaries, self.seed = device, boundaries, seed
+        self.source, self.target = DIRECTIONS[direction]
+        self.noise = torch.Generator(device).manual_seed(seed)
+        self._own = torch.Generator(device)
+
+    def __call__(self, batch: dict[str, Any], flip: bool = False, draw: int = 0) -> tuple[Context, Tensor]:
+        context, x_b = self.context(batch, draw), self.modelled(batch, draw)
+        if flip:
+            mirrored = self._drawn("flip", batch["name"], draw, lambda i, own: torch.rand(
+                1, 1, 1, generator=own, device=self.device) < 0.5)
+            context, x_b = map_context(lambda x: torch.where(mirrored, x.flip(-1), x), (context, x_b))
+        return map_context(lambda x: x.contiguous(memory_format=torch.channels_last), (context, x_b))
+
+    def context(self, batch: dict[str, Any], draw: int = 0) -> Context:
+        """Make the context alone, of a batch that may lack what is modelled."""
+        x_a = self._dequantized(self.source, batch, draw)
+        return (x_a, boundaries(batch).to(self.device)) if self.boundaries else x_a
+
+    def modelled(self, batch: dict[str, Any], draw: int = 0) -> Tensor:
+        """Make x_b alone."""
+        return self._dequantized(self.target, batch, draw)
+
+    def _dequantized(self, kind: str, batch: dict[str, Any], draw: int) -> Tensor:
+        images = batch[kind].to(self.device)
+        return self._drawn(kind, batch["name"], draw, lambda i, own: dequantize(images[i], generator=own))
+
+    def _drawn(self, kind: str, names: Sequence[str], draw: int,
+               of: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        return torch.stack([of(i, self._own.manual_seed(seed_of(self.seed, kind, name, draw)))
+                            for i, name in enumerate(names)])
+
+
+def to_bytes(images: Tensor, what: str = "a sample") -> Tensor:
+    """Turn images in [0, 1) into uint8 0..255, what ``dequantize`` undoes; values outside are clamped."""
+    if not torch.isfinite(images).all():
+        raise ValueError(f"{what} has values that are not finite: try other --weights, or train longer")
+    return (256 * images).clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,1 @@
+"""Evaluation of trained models: judges, scores, bits per dimension, tables and plots."""

@@ -1,0 +1,159 @@
+"""Training of a PSPNet as a judge: the semseg recipe without pretrained weights."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from streets.config.checks import check_counts, check_finite
+from streets.config.classifier import Config
+from streets.data.datasets import open_dataset
+from streets.data.labels import IGNORED
+from streets.judging.judges import class_indices
+from streets.judging.judges.pspnet import CITYSCAPES, PSPNet, PSPNetJudge, normalize
+from streets.judging.scores import SCORES, Scores
+from streets.runs.configuration import versions
+from streets.runs.directory import writing
+from streets.runs.weights import save_weights
+from streets.system import files
+from streets.system.devices import choose_device
+
+
+def train(config: Config) -> Path:
+    """Train as the configuration says and return the directory of the judge."""
+    check(config)
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    with writing(config.out, config.overwrite):
+        train_set, val_set = open_data(config)
+        train_batches, val_batches = batches(train_set, val_set, config)
+        classes = CITYSCAPES if config.classes == "all" else present_classes(train_set, config)
+        zoom = (config.base_size or max(config.image_size)) / max(config.image_size)
+        size = tuple(max(1, round(zoom * side)) for side in config.image_size)
+        crop = tuple(min(713, 8 * math.ceil((side - 1) / 8) + 1) for side in size)
+        net: Any = PSPNet(config.layers, len(classes), config.width)
+        net = net.to(device, memory_format=torch.channels_last)
+        judge = PSPNetJudge(net, classes, size, crop)
+        print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(train_set)} training and "
+              f"{len(val_set)} validation photos on {device}, crops of {crop[0]}x{crop[1]}\n"
+              f"classes: {', '.join(classes)}")
+
+        descend(judge, train_batches, zoom, config)
+
+        result = score(judge, val_batches)
+        save_weights(net, config.out / "model.safetensors")
+        files.write_json(config.out / "config.json", {
+            "network": {"layers": config.layers, "width": config.width}, "classes": classes, "size": size,
+            "crop": crop, "validation": result, "options": dataclasses.asdict(config), "versions": versions(),
+        })
+    print(f"validation: {', '.join(f'{SCORES[name]} {value:.1f} %' for name, value in result.items())}\n"
+          f"judge: {config.out}")
+    return config.out
+
+
+def check(config: Config) -> None:
+    """Refuse values that no training can have."""
+    check_counts(config, epochs=1, batch_size=2, width=1, base_size=8, generated=1, seed=0, workers=0)
+    check_finite(config, "learning_rate")
+    check_finite(config, "aux_weight", zero=True)
+    if min(config.layers) < 1:
+        raise ValueError(f"--layers {' '.join(map(str, config.layers))}: every stage needs at least 1 block")
+    if not 0 < config.scale[0] <= config.scale[1] < math.inf:
+        raise ValueError(f"--scale {config.scale[0]} {config.scale[1]}: positive numbers are needed, the least first")
+
+
+def open_data(config: Config) -> tuple[Any, Any]:
+    """Open the splits of training and validation."""
+    train_set = open_dataset(config.data, "train", config.image_size, config.generated, config.seed)
+    val_set = open_dataset(config.data, "val", config.image_size, max(1, config.generated // 8), config.seed)
+    if len(train_set) < config.batch_size:
+        raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
+    return train_set, val_set
+
+
+def batches(train_set: Any, val_set: Any, config: Config) -> tuple[DataLoader, DataLoader]:
+    """Return the batches of training, in random order, and of validation."""
+    order = torch.Generator().manual_seed(config.seed)
+    return (DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
+                       drop_last=True, persistent_workers=config.workers > 0),
+            DataLoader(val_set, config.batch_size, num_workers=config.workers))
+
+
+def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config) -> None:
+    """Train the network of a judge: stochastic gradient descent on the cross-entropy of random crops."""
+    net: Any = judge.net.train()
+    device = next(net.parameters()).device
+    optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=1e-4)
+    steps = config.epochs * len(batches)
+    schedule = LambdaLR(optimizer, lambda step: (1 - step / steps) ** 0.9)
+    scale = (zoom * config.scale[0], zoom * config.scale[1])
+    with tqdm(total=steps, dynamic_ncols=True) as bar:
+        for epoch in range(1, config.epochs + 1):
+            for batch in batches:
+                targets = class_indices(judge, batch["label"].to(device))
+                photos, targets = augment(normalize(batch["photo"].to(device)), targets, judge.crop, scale)
+                main, aux = net.with_auxiliary(photos.contiguous(memory_format=torch.channels_last))
+                loss = cross_entropy(main, targets) + config.aux_weight * cross_entropy(aux, targets)
+                if not torch.isfinite(loss):
+                    raise ValueError(f"in epoch {epoch} the loss is {loss.item()} and nothing is written: lower "
+                                     "--learning-rate")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}")
+                bar.update()
+    net.eval()
+
+
+def score(judge: PSPNetJudge, batches: DataLoader) -> dict[str, float]:
+    """Score a judge on real photos."""
+    found = Scores(judge)
+    for batch in batches:
+        found.add(judge(batch["photo"]), batch["label"])
+    return {name: value for name, value in found.compute().items() if name in SCORES}
+
+
+def present_classes(dataset: Any, config: Config) -> dict[str, int]:
+    """Find the evaluated classes that occur in the label maps."""
+    every = DataLoader(dataset, config.batch_size, num_workers=config.workers)
+    seen = {label_id for batch in every for label_id in batch["label"].unique().tolist()}
+    classes = {name: label_id for name, label_id in CITYSCAPES.items() if label_id in seen}
+    if len(classes) < 2:
+        raise ValueError(f"the training label maps hold {' and '.join(classes) or 'none'} of the 19 evaluated classes: "
+                         "at least two are needed")
+    return classes
+
+
+def augment(photos: Tensor, targets: Tensor, crop: Sequence[int], scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Crop photos ``(B, 3, H, W)`` and targets ``(B, H, W)`` at random, enlarged by ``scale`` and mirrored.
+
+    Where a crop reaches beyond its photo it has the mean colour, and `IGNORED` for a target.
+    """
+    batch, _, height, width = photos.shape
+    low, high = scale
+    enlarged = low + (high - low) * torch.rand(batch, 1, device=photos.device)
+    reach = torch.tensor([crop[1] / width, crop[0] / height], device=photos.device) / enlarged
+    centre = (1 - reach) * (2 * torch.rand_like(reach) - 1)
+    mirror = torch.randint(0, 2, (batch,), device=photos.device) * 2 - 1
+    affine = torch.cat([torch.diag_embed(reach), centre[:, :, None]], dim=2)
+    affine[:, 0, 0] *= mirror
+    grid = F.affine_grid(affine, [batch, 3, *crop], align_corners=False)
+    photos = F.grid_sample(photos, grid, mode="bilinear", align_corners=False)
+    # Beyond the photo there are zeros: they stand for the mean colour already, and are made to stand for IGNORED.
+    flipped = F.grid_sample((IGNORED - targets[:, None]).float(), grid, mode="nearest", align_corners=False)
+    return photos, IGNORED - flipped[:, 0].long()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over the pixels that have a target; 0, not NaN, if none has."""
+    total = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)

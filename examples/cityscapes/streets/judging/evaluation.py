@@ -1,0 +1,204 @@
+"""Evaluation of runs: every run measured, and its results beside the ceiling and the floors."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from streets.config.checks import check_counts, check_temperature
+from streets.config.evaluation import Config
+from streets.config.training import Config as TrainingConfig
+from streets.data.datasets import open_dataset, spread
+from streets.data.pairs import to_bytes
+from streets.judging import plots
+from streets.judging.bits import bits
+from streets.judging.judges import load_judge
+from streets.judging.references import references
+from streets.judging.scores import judge_samples
+from streets.judging.tables import markdown
+from streets.runs.directory import writing
+from streets.runs.run import Run
+from streets.runs.settings import check_same, differing
+from streets.system import files
+from streets.system.devices import choose_device
+from streets.training.objectives import make_objective
+
+SWEEP = tuple(i / 10 for i in range(11))
+
+
+def evaluate(config: Config) -> dict[str, Any]:
+    """Measure every run, write all results into one directory, and return them."""
+    config = checked(config)
+    device = choose_device(config.device)
+    with writing(config.out, config.overwrite or config.keep):
+        models = [Run(path, config.weights, device) for path in config.runs]
+        direction, size = common(models, config)
+        names, judge_name = unique_names(models), chosen_judge(config, direction)
+        judge = load_judge(judge_name, config.judge_weights, device)
+        train_set = open_dataset(config.data, "train", size, config.generated)
+        dataset = open_dataset(config.data, config.split, size, config.generated)
+        settings = {
+            "data": str(config.data), "split": config.split, "image_size": list(size), "pairs": len(dataset),
+            "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
+            "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
+        }
+        kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
+        results: dict[str, Any] = {"settings": settings, "runs": {}, "references": kept.get(
+            "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))}
+        for name, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):
+            kept = Kept(config.out / f"{name}.json", settings | {"weights": digest(run.weights)}, config.keep,
+                        config.overwrite)
+            results["runs"][name] = measure(run, dataset, judge, config, kept)
+        write(results, dict(zip(names, models, strict=True)), dataset, config)
+    return results
+
+
+def write(results: dict[str, Any], models: dict[str, Run], dataset: Any, config: Config) -> None:
+    """Write the results, their tables and plots, and samples of all models; prints the tables."""
+    out, text = config.out, markdown(results)
+    files.write_json(out / "results.json", results)
+    (out / "results.md").write_text(text)
+    plots.plot_temperatures(results, out / "temperatures.png")
+    plots.plot_classes(results, out / "classes.png")
+    plots.plot_confusion(results, out / "confusion.png")
+    plots.plot_curves({name: run.metrics() for name, run in models.items()}, out / "curves.png")
+    plots.plot_samples(*pictures(models, dataset, config), out / "samples.png")
+    print(text)
+
+
+def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
+    """Return the direction and the image size that the runs have in common; ValueError if they have none."""
+    first = models[0]
+    for run in models:
+        if run.direction != first.direction:
+            raise ValueError(f"{run.path} is {run.direction} and {first.path} is {first.direction}: evaluate them "
+                             "apart")
+        if config.image_size is None and run.image_size != first.image_size:
+            raise ValueError(f"{run.path} was trained at {run.image_size} and {first.path} at {first.image_size}: "
+                             "choose an --image-size")
+        run.check_size(config.image_size or first.image_size)
+    return first.direction, config.image_size or first.image_size
+
+
+def chosen_judge(config: Config, direction: str) -> str:
+    """Return the name of the judge; ValueError if it is none for images of this direction."""
+    name = config.judge or ("colors" if direction == "photo2label" else None)
+    if name is None or (name == "colors") != (direction == "photo2label"):
+        raise ValueError(f"--judge {name}: photos need one of espnet-camvid, pspnet, and label maps colors; these runs "
+                         f"are {direction}")
+    return name
+
+
+def checked(config: Config) -> Config:
+    """Return the configuration with its temperatures; ValueError if it cannot be measured, before any work is done."""
+    if not config.runs:
+        raise ValueError("there is nothing to evaluate: give the directories of one or several runs of train.py")
+    check_counts(config, repeats=1, draws=1, scenes=1, batch_size=1, generated=1, seed=0)
+    if config.sweep and config.temperatures:
+        raise ValueError("--sweep is temperatures 0.0 to 1.0: leave out --temperatures")
+    temperatures = SWEEP if config.sweep else config.temperatures or (1.0,)
+    for temperature in (*temperatures, config.picture_temperature):
+        check_temperature(temperature, "flow")
+    return dataclasses.replace(config, temperatures=temperatures)
+
+
+class Kept:
+    """Figures in a file, written one by one; those of the same settings that are there are taken if ``keep``."""
+
+    def __init__(self, path: Path, settings: dict[str, Any], keep: bool, overwrite: bool):
+        self.path, self.values = path, {"settings": settings}
+        if keep and path.exists():
+            try:
+                there = json.loads(path.read_text())
+                different = differing(there["settings"], settings)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} is no file of measurements ({error!r}): remove it") from error
+            if not different:
+                self.values = there
+            elif not overwrite:
+                check_same(path, there["settings"], settings, "give another --out, or --overwrite to replace it")
+
+    def get(self, key: str, measure: Callable[[], Any]) -> Any:
+        """Return the figure of that name, measured now if it is not there."""
+        if key not in self.values:
+            self.values[key] = measure()
+            files.write_json(self.path, self.values)
+        return self.values[key]
+
+
+def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> dict[str, Any]:
+    """Measure all figures of one run."""
+    options = {"repeats": config.repeats, "batch_size": config.batch_size, "seed": config.seed}
+    log_prob = (dataset, config.draws, config.batch_size, config.seed)
+    scores = []
+    for temperature in tqdm(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
+        judged = partial(judge_samples, run, dataset, judge, temperature, **options)
+        scores.append(kept.get(f"scores at {temperature}", judged))
+    return {
+        "run": str(run.path),
+        "model": run.name,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "training": training_cost(run, dataset[0]),
+        "bits_per_dim": kept.get("bits_per_dim", lambda: bits(run, *log_prob)) if run.is_flow else None,
+        "scores": scores,
+    }
+
+
+def training_cost(run: Run, item: dict[str, Any]) -> dict[str, float] | None:
+    """Return training images seen, hours, and floating-point operations of a training step for one image of this size.
+
+    None of a model that was not trained by train.py.
+    """
+    epochs = [row for row in run.metrics() if row["split"] == "train"]
+    if not epochs:
+        return None
+    options = Namespace(**dataclasses.asdict(TrainingConfig()) | run.config)  # runs of older versions have fewer
+    size, ends = options.batch_size, [0, *(int(row["step"]) for row in epochs)]
+    seconds = sum(size * (end - begin) / float(row["images_per_second"])
+                  for begin, end, row in zip(ends, ends[1:], epochs, strict=False) if row["images_per_second"])
+    objective = make_objective(copy.deepcopy(run.model).train(), options)  # type: ignore[arg-type]
+    with FlopCounterMode(display=False) as counter:
+        objective.update([run.pairs()(default_collate([item]))])
+    return {"images": size * ends[-1], "hours": seconds / 3600,
+            "gflop_per_image": counter.get_total_flops() / 1e9}
+
+
+@torch.no_grad()
+def pictures(models: dict[str, Run], dataset: Any, config: Config) -> tuple[list, list[str]]:
+    """Draw columns of images (rows, 3, H, W), and their titles: given images, real ones, a sample of each model."""
+    batch = default_collate([dataset[i] for i in spread(len(dataset), config.scenes)])
+    pairs = next(iter(models.values())).pairs(config.seed)
+    columns, titles = [batch[pairs.source], batch[pairs.target]], ["condition", "real"]
+    for name, run in models.items():
+        pairs = run.pairs(config.seed)
+        temperature = config.picture_temperature if run.is_flow else 1.0
+        columns.append(to_bytes(run.model.sample(1, pairs.context(batch), temperature, pairs.noise)[:, 0]).cpu())
+        titles.append(name)
+    return columns, titles
+
+
+def unique_names(models: list[Run]) -> list[str]:
+    """Name each run by its model, or by its directory where two runs are of one model."""
+    of_models = [run.name for run in models]
+    names = [run.name if of_models.count(run.name) == 1 else run.path.resolve().name for run in models]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two of the runs have the name {max(names, key=names.count)}: rename a directory")
+    return names
+
+
+def digest(path: Path | None) -> str | None:
+    """Compute the SHA-256 of a file, or of the weights and the configuration in a directory."""
+    if path is None:
+        return None
+    files = [path] if path.is_file() else [path / "model.safetensors", path / "config.json"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

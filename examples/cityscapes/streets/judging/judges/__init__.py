@@ -1,0 +1,33 @@
+"""Judges: segmentation classifiers that score synthesized street photos by the classes that they recognize in them.
+
+    judge = load_judge("espnet-camvid", Path("weights.safetensors"))
+    predicted = judge(photos)                      # class indices of every pixel
+    truth = class_indices(judge, labels)           # of the label maps that the photos were made from
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from streets.judging.judges import colors, espnet, pspnet
+from streets.judging.judges.judge import Judge, class_indices
+
+__all__ = ["JUDGES", "Judge", "class_indices", "load_judge"]
+
+JUDGES: dict[str, Callable[[Path | None, str | torch.device], Judge]] = {
+    "espnet-camvid": espnet.load, "pspnet": pspnet.load, "colors": colors.load
+}
+
+
+def load_judge(name: str, weights: Path | None = None, device: str | torch.device = "cpu") -> Judge:
+    """Load the judge of that name with its weights.
+
+    Raises:
+        FileNotFoundError: there are no weights in that place.
+        ValueError: an unknown name, damaged weights, or those of another network, of which the first key that differs
+            is named with both shapes.
+    """
+    if name not in JUDGES:
+        raise ValueError(f"expected a judge of {', '.join(JUDGES)}, got {name!r}: pass one of these names")
+    return JUDGES[name](weights, device)

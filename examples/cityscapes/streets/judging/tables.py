@@ -1,0 +1,90 @@
+"""Tables of an evaluation's results."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from streets.judging.scores import SCORES
+
+Results = dict[str, Any]
+REFERENCES = {"real": "real images (ceiling)", "mean colours": "mean colour of each class (floor)",
+              "another scene's": "another scene's image (floor)"}
+
+
+def best(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the scores at the temperature of the highest mean IoU."""
+    return max(scores, key=lambda score: score["mean_iou"]["mean"])
+
+
+def shown(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Choose the scores that a run shows in the table: at temperature 1 (else the nearest), and at its best."""
+    plain = min(run["scores"], key=lambda score: 0 if score["temperature"] is None else abs(score["temperature"] - 1))
+    return [plain] if best(run["scores"]) is plain else [plain, best(run["scores"])]
+
+
+def markdown(results: Results) -> str:
+    """Write Table 1 (all models), Table 2 (all temperatures) and the classes."""
+    settings = results["settings"]
+    height, width = settings["image_size"]
+    lines = [
+        f"{settings['pairs']} pairs of `{settings['split']}` at {height}x{width}, judge {settings['judge']}, "
+        f"{settings['repeats']} syntheses. Bits per dimension: mean ± standard error over the pairs, of "
+        f"{settings['draws']} draw(s) of dequantization noise. Scores in percent: mean ± standard deviation over the "
+        "syntheses. Distance: root mean square difference of two samples of a scene, images in 0 to 1; changed: "
+        "percentage of pixels whose class the judge changes between them. GFLOP an image: of a training step.", "",
+        *table(["model", "bits per dimension", "temperature", *SCORES.values(), "distance", "changed", "parameters",
+                "images seen", "GFLOP an image"], table_1(results)), "",
+    ]
+    if any(len(run["scores"]) > 1 for run in results["runs"].values()):
+        lines += [*table(["model", "temperature", *SCORES.values(), "distance", "changed"], table_2(results)), ""]
+    lines += ["IoU of each class, at each model's best temperature:", "",
+              *table(["class", *results["runs"], *results["references"]], table_of_classes(results)), ""]
+    return "\n".join(lines)
+
+
+def table_1(results: Results) -> Iterator[list[str]]:
+    """Give the rows of all models, ceiling and floors."""
+    for name, run in results["runs"].items():
+        bits, training = run["bits_per_dim"], run["training"]
+        first = [name, "" if bits is None else number(bits["mean"], bits["standard_error"], 3)]
+        cost = ["", ""] if training is None else [f"{training['images']:,}", f"{training['gflop_per_image']:.1f}"]
+        last = [f"{run['parameters']:,}", *cost]
+        for score in shown(run):
+            yield [*first, *row_of(score), *last]
+            first, last = [name, ""], [""] * 3
+    for name, title in REFERENCES.items():
+        if score := results["references"].get(name):
+            yield [title, "", "", *(f"{score[key]:.2f}" for key in SCORES), "", "", "", "", ""]
+
+
+def table_2(results: Results) -> Iterator[list[str]]:
+    """Give the rows of all temperatures."""
+    for name, run in results["runs"].items():
+        for score in run["scores"]:
+            yield [name, *row_of(score)]
+
+
+def table_of_classes(results: Results) -> Iterator[list[str]]:
+    """Give the rows of all classes."""
+    of_runs = [best(run["scores"])["class_iou"] for run in results["runs"].values()]
+    of_references = [score["class_iou"] for score in results["references"].values()]
+    for name in results["references"]["real"]["class_iou"]:
+        yield [name, *(f"{scores[name]:.1f}" for scores in (*of_runs, *of_references))]
+
+
+def row_of(score: dict[str, Any]) -> list[str]:
+    """Write the cells of temperature, the three scores, distance and change."""
+    temperature = "" if score["temperature"] is None else f"{score['temperature']:g}"
+    scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES]
+    if score["distance"] is None:  # of a single sample
+        return [temperature, *scores, "", ""]
+    return [temperature, *scores, f"{score['distance']:.3f}", f"{score['changed']:.1f}"]
+
+
+def number(mean: float, deviation: float | None, digits: int) -> str:
+    """Write a mean, and its deviation where there is one."""
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
+
+
+def table(titles: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
+    """Write the lines of a table in Markdown."""
+    return ["| " + " | ".join(cells) + " |" for cells in (titles, ["---"] * len(titles), *rows)]

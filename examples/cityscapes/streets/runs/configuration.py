@@ -1,0 +1,83 @@
+"""The configuration of a run: read, checked, and turned into the model that it is of."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.version import InvalidVersion, Version
+
+import condflows
+from models import MODELS
+from streets.config.checks import misfits
+from streets.config.training import Config
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of condflows and torch that run now."""
+    return {"condflows": condflows.__version__, "torch": torch.__version__}
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Read the configuration of a run directory or of an exported model.
+
+    Raises:
+        ValueError: there is none, it is damaged or of something else, or a newer condflows wrote it.
+    """
+    path = run / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected a run of train.py in {run}, with a readable config.json, got {error}: give the "
+                         "directory that train.py named") from error
+    check_config(config, path)
+    return config
+
+
+def check_config(config: Any, where: object) -> None:
+    """Refuse a configuration of no model that this condflows has; the message calls it ``where``."""
+    writer = other_version(config)
+    if writer is not None and writer > Version(condflows.__version__):
+        raise ValueError(f"{where}: {install(writer)}")
+    kinds = {"model": str, "model_arguments": dict, "image_size": list}
+    wrong = [key for key, kind in kinds.items() if not (isinstance(config, dict) and isinstance(config.get(key), kind))]
+    if wrong:
+        reason = f"no {', '.join(wrong)}"
+    elif config["model"] not in MODELS:
+        reason = f"the model {config['model']!r}"
+    elif unknown := config["model_arguments"].keys() - (  # affine is a function, which no file holds
+            inspect.signature(MODELS[config["model"]]).parameters.keys() - {"affine"}):
+        reason = f"the model {config['model']!r} with {', '.join(sorted(unknown))}"
+    elif wrong := misfits(Config, config):
+        reason = f"the {wrong[0].replace('_', ' ')} {config[wrong[0]]!r}"
+    else:
+        return
+    raise ValueError(f"{where}: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
+                     f"{install(writer) if writer is not None else 'give a run of train.py'}")
+
+
+def other_version(config: Any) -> Version | None:
+    """Return the version of condflows that wrote a configuration, where it says so and is not this one."""
+    try:
+        writer = Version(config["versions"]["condflows"])
+    except (LookupError, TypeError, InvalidVersion):
+        return None
+    return None if writer == Version(condflows.__version__) else writer
+
+
+def install(writer: Version) -> str:
+    """Advise to install the version that wrote a file."""
+    return f"condflows {writer} wrote it, and this is {condflows.__version__}: pip install condflows=={writer}"
+
+
+def build_model(config: Mapping[str, Any], where: object) -> Any:
+    """Build the model of a configuration, with the weights of a start."""
+    try:
+        return MODELS[config["model"]](**config["model_arguments"])
+    except Exception as error:  # what a model's builder raises for arguments of another kind
+        writer = other_version(config)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{where}: {config['model']} cannot be built with {config['model_arguments']}, {reason}: "
+                         f"{install(writer) if writer is not None else 'give a run of train.py'}") from error

@@ -1,0 +1,44 @@
+"""A trained model and its run directory, to judge or to use."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from models import MODELS
+from streets.data.pairs import Pairs
+from streets.runs.configuration import read_config
+from streets.runs.curves import Row, read_curves
+from streets.runs.weights import load_model, weights_file
+
+
+class Run:
+    """A trained model and its configuration, for ``evaluate.py``, ``sample.py`` and ``transfer.py``."""
+
+    def __init__(self, path: Path, weights: str = "best", device: str | torch.device = "cpu"):
+        self.path, self.config, self.device = path, read_config(path), torch.device(device)
+        self.weights = weights_file(path, weights)
+        self.model = load_model(path, self.weights.name).to(self.device)
+        self.name: str = self.config["model"]
+        self.image_size: tuple[int, int] = tuple(self.config["image_size"])
+        self.is_flow = self.name != "pix2pix"
+        self.direction: str = self.config.get("direction", "label2photo")
+
+    def pairs(self, seed: int = 0) -> Pairs:
+        """Return what turns batches of a data set into what the model takes."""
+        return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed)
+
+    def metrics(self) -> list[Row]:
+        """Read the rows of metrics.csv; none where there is only a model."""
+        curves = self.path / "metrics.csv"
+        return read_curves(curves) if curves.exists() else []
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse images that the model's levels do not divide, or that are no images."""
+        arguments = self.config["model_arguments"]
+        levels = arguments.get("depth") or len(
+            arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
+        if any(side < 1 or side % 2**levels for side in size):
+            raise ValueError(f"image size {size[0]}x{size[1]}: {self.name} of {self.path} has {levels} levels and "
+                             f"expects multiples of {2**levels}")

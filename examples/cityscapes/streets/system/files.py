@@ -1,0 +1,55 @@
+"""Files that are whole or not there, whenever the process or the machine stops."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give the place to write a file to: a reader of ``path`` sees the old file or the new one, never a part of it.
+
+        with written(out / "notes.txt") as partial:
+            partial.write_text("...")
+
+    The new file is on the disk before it takes the place of the old one. What fails within leaves the old one as it
+    was. A process that is killed may leave ``notes.txt.partial``, which nobody reads and the next write removes.
+
+    Raises:
+        OSError: the file cannot be written; the message names it.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        yield partial
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):  # of the two errors the first one counts
+            partial.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.filename is None):
+            raise OSError(f"{path} cannot be written: {error}") from error  # a full disk, for example
+        raise
+    _sync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON so that a reader sees the old file or the new one, never a part of it."""
+    with written(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Put the names in a directory on the disk; without effect where the system cannot, as on Windows."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

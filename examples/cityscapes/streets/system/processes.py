@@ -1,0 +1,86 @@
+"""The processes of a run that ``torchrun`` started; in a single process everything here is the identity."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_alone = ContextVar("alone", default=False)
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """Return the number of processes."""
+    return 1 if _alone.get() else int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Compute as a single process does, until the end of the block, however many there are."""
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of its machine, and of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+@contextmanager
+def group(device: torch.device) -> Iterator[None]:
+    """Connect the processes; they compute on devices like this one."""
+    if world() == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # What the first process does alone, such as pictures of samples, may take longer than the default of minutes.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
+    try:
+        yield
+    except SystemExit:  # of all processes; where one of them fails, leaving the group would wait for the others
+        dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum tensors over the processes."""
+    if world() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def largest(number: int, device: torch.device) -> int:
+    """Return the largest of the numbers that the processes give."""
+    if world() == 1:
+        return number
+    value = torch.tensor([number], device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)
+
+
+def texts(text: str, device: torch.device) -> list[str]:
+    """Gather the texts of all processes in their order; as bytes, for nothing is unpickled here."""
+    if world() == 1:
+        return [text]
+    own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world())]
+    dist.all_gather(lengths, torch.tensor([len(own)], device=device))
+    longest = max(1, int(max(lengths)))
+    padded = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in range(world())]
+    dist.all_gather(padded, torch.nn.functional.pad(own, (0, longest - len(own))))
+    return [bytes(row[:int(n)].tolist()).decode() for row, n in zip(padded, lengths, strict=True)]

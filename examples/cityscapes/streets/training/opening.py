@@ -1,0 +1,145 @@
+"""Opening of a training: everything that refuses, builds, initializes or loads, before the first step is made."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Subset
+
+import condflows
+from models import MODELS
+from streets.config.training import START_OPTIONS, Config
+from streets.data import loading
+from streets.data.datasets import open_dataset
+from streets.data.pairs import Pairs
+from streets.runs import checkpoints, directory
+from streets.runs.configuration import read_config
+from streets.runs.curves import Logger
+from streets.runs.settings import as_stored, check_same
+from streets.runs.weights import WEIGHTS
+from streets.system import processes
+from streets.system.devices import choose_device
+from streets.system.locks import contents
+from streets.system.stopping import Stop
+from streets.training.layers import over_all_processes
+from streets.training.objectives import make_objective
+from streets.training.options import check, model_arguments
+from streets.training.state import Training
+
+MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every", "checkpoint_every",
+              "skip_bad_batches", "skip_bad_files", "workers"}
+"""Options that may differ from those that a run was begun with, when it is resumed."""
+
+
+@contextmanager
+def opened(config: Config, stop: Stop) -> Iterator[Training]:
+    """Open the training of a configuration, whose directory belongs to this process until the end of the block."""
+    check(config)
+    device = choose_device(config.device)
+    out = config.out or Path("runs") / f"{config.model}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    config = dataclasses.replace(config, data=config.data and config.data.resolve(), out=out)
+    with processes.group(device), ExitStack() as ending:
+        if processes.rank() == 0:
+            ending.enter_context(directory.writing(out, config.overwrite or config.resume))
+        training = open_training(config, out, stop, device)
+        if training.main:
+            ending.callback(training.log.close)
+        training.stream = loading.loader(
+            training.train_set, config.workers, batch_sampler=training.order.batches(training.step, training.total))
+        yield training
+
+
+def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -> Training:
+    """Build a training, or load it from the last checkpoint of the run that goes on."""
+    main = processes.rank() == 0
+    if main and config.resume:
+        check_resumed(out, config)
+    arguments = model_arguments(config)
+    pairs = Pairs(device, config.direction, config.boundaries, config.seed)
+    train_set, val_set = (open_split(config, name, device) for name in ("train", "val"))
+    order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
+
+    torch.manual_seed(config.seed)
+    model: Any = MODELS[config.model](**arguments).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    if processes.world() > 1:
+        over_all_processes(model)
+    checkpoint = last_checkpoint(out, device) if config.resume else None
+    statistics = initialize(model, train_set, pairs, config) if checkpoint is None and main else {}
+    objective = make_objective(model, config)
+    decay = None if config.ema is None else get_ema_multi_avg_fn(config.ema)
+    average = decay and AveragedModel(model, multi_avg_fn=decay, use_buffers=False)
+    training = Training(config, out, device, stop, train_set, val_set, order, pairs, model, average, objective)
+    log_length = None if checkpoint is None else training.load(*checkpoint)
+    if training.total < training.step:
+        raise ValueError(f"--epochs {config.epochs}: these are {training.total} steps, and the run in {out} has made "
+                         f"{training.step} already; give more")
+    if config.compile:
+        condflows.compile_steps(model)
+
+    if main:
+        facts = {name: value for name, value in dataclasses.asdict(config).items() if name not in START_OPTIONS}
+        facts |= {"model_arguments": arguments}
+        if checkpoint is None:
+            directory.create(out, facts | {"data_statistics": {
+                "training_pairs": len(train_set), "validation_pairs": len(val_set), **statistics}})
+        training.log = Logger(out, training.step, log_length)
+        if checkpoint is not None:
+            directory.update(out, facts)
+    return training
+
+
+def check_resumed(out: Path, config: Config) -> None:
+    """Refuse to go on with a run in a way that would not continue it, or that would lose files that are there."""
+    if not (out / "config.json").exists():
+        directory.check_free(out, (path for path in contents(out) if path.suffix != ".partial"))
+        return  # new, or killed before it had begun
+    before = read_config(out)
+    now = as_stored(dataclasses.asdict(config))
+    fixed = now.keys() & before.keys() - MAY_CHANGE - START_OPTIONS  # older versions have fewer
+    was, asked = ({f"--{name.replace('_', '-')}": of[name] for name in sorted(fixed)} for of in (before, now))
+    check_same(out, was, asked, "leave it out, or begin another run")
+    if (out / WEIGHTS["last"]).exists() and not checkpoints.found(out / "checkpoints"):
+        raise ValueError(f"--resume: {out} holds a model but no checkpoint to go on from; begin another run")
+
+
+def last_checkpoint(out: Path, device: torch.device) -> tuple[Path, checkpoints.Checkpoint] | None:
+    """Read the last checkpoint that the first process can read."""
+    found = checkpoints.last(out / "checkpoints") if processes.rank() == 0 else None
+    path = processes.texts(str(found[0]) if found else "", device)[0]
+    return found or ((Path(path), checkpoints.read(Path(path))) if path else None)
+
+
+def open_split(config: Config, name: str, device: torch.device) -> Any:
+    """Open a split of the data, on request without the pairs that cannot be read."""
+    length = config.generated if name == "train" else max(1, config.generated // 8)
+    dataset = open_dataset(config.data, name, config.image_size, length, config.seed)
+    bad = loading.unreadable(dataset, config.workers, device, name) if config.skip_bad_files else {}
+    if not bad:
+        return dataset
+    good = [i for i in range(len(dataset)) if i not in bad]
+    if not good:
+        raise ValueError(f"none of the {len(dataset)} pairs of {name} can be read: {next(iter(bad.values()))}")
+    if processes.rank() == 0:
+        print("\n".join(bad.values()), f"\n{len(bad)} of {len(dataset)} pairs of {name} cannot be read and are "
+              "left out", sep="")
+    return Subset(dataset, good)
+
+
+def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict[str, Any]:
+    """Initialize the actnorms from the first pairs of a random order; returns the statistics of these pairs."""
+    generator = torch.Generator().manual_seed(config.seed)
+    first = torch.randperm(len(train_set), generator=generator)[: config.init_pairs]
+    (batch,) = loading.loader(Subset(train_set, first.tolist()), 0, batch_size=len(first))
+    if config.model != "pix2pix":
+        context, x_b = pairs(batch)
+        condflows.initialize(model, x_b, context=context)
+    channels = {kind: batch[kind].double().transpose(0, 1).flatten(1) / 255 for kind in ("condition", "photo")}
+    return {"of_pairs": len(first)} | {
+        kind: {"mean": values.mean(1).tolist(), "deviation": values.std(1, correction=0).tolist()}
+        for kind, values in channels.items()}

@@ -1,0 +1,56 @@
+"""Options that no training can have, and the arguments of the model that they name."""
+
+import inspect
+import math
+from typing import Any
+
+from models import MODELS
+from streets.config.checks import check_counts, check_finite, check_temperature
+from streets.config.training import Config
+from streets.data.png import MOST_SIDE
+
+MOST_STEPS = 1000
+"""Largest number of steps of a level."""
+
+
+def check(config: Config) -> None:
+    """Refuse values that no training can have."""
+    check_counts(config, epochs=1, batch_size=1, accumulate=1, init_pairs=1, generated=1, width=1, context_width=1,
+                 validate_every=1, checkpoint_every=1, warmup_steps=0, skip_bad_batches=0, seed=0, workers=0)
+    check_finite(config, "learning_rate")
+    check_finite(config, "source_weight", zero=True)
+    if config.steps is not None and not (config.steps and all(1 <= steps <= MOST_STEPS for steps in config.steps)):
+        raise ValueError(f"--steps {' '.join(map(str, config.steps))}: every level needs 1 to {MOST_STEPS}")
+    if config.clip_norm is not None and not config.clip_norm > 0:
+        raise ValueError(f"--clip-norm {config.clip_norm}: a positive number is needed; leave it out for no clipping")
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise ValueError(f"--ema {config.ema}: a number between 0 and 1 is needed, for example 0.999")
+    if config.resume and (config.overwrite or config.out is None):
+        raise ValueError("--resume goes on with the run in --out: give that directory, and leave out --overwrite")
+    check_temperature(config.temperature, config.model)
+
+
+def model_arguments(config: Config) -> dict[str, Any]:
+    """Return the arguments of the model's builder; an option that the model lacks, or a wrong size, is an error."""
+    accepted = inspect.signature(MODELS[config.model]).parameters
+    given = {"steps": config.steps, "width": config.width, "context_width": config.context_width,
+             "checkpoint": config.checkpoint_activations or None, "side_channels": 1 if config.boundaries else None}
+    options = {"checkpoint": "checkpoint_activations", "side_channels": "boundaries"}
+    arguments = {name: value for name, value in given.items() if value is not None}
+    for name in arguments:
+        if name not in accepted:
+            raise ValueError(f"--{options.get(name, name).replace('_', '-')}: {config.model} has no such option; "
+                             "leave it out")
+    height, width = config.image_size
+    if not 1 <= min(height, width) <= max(height, width) <= MOST_SIDE:
+        raise ValueError(f"--image-size {height} {width}: height and width from 1 to {MOST_SIDE} are needed")
+    if "depth" in accepted:  # as many levels as the size allows
+        divisor = math.gcd(height, width)
+        arguments["depth"] = min(accepted["depth"].default, (divisor & -divisor).bit_length() - 1)
+        if arguments["depth"] < 5:
+            raise ValueError(f"--image-size {height} {width}: {config.model} expects multiples of 32")
+    else:
+        levels = len(arguments.get("steps", accepted["steps"].default))
+        if height % 2**levels or width % 2**levels:
+            raise ValueError(f"--image-size {height} {width}: {levels} levels expect multiples of {2**levels}")
+    return arguments

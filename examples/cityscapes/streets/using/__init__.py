@@ -1,0 +1,1 @@
+"""Use of trained models: samples, synthetic data sets, transfer of content."""

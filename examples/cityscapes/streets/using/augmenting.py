@@ -1,0 +1,141 @@
+"""Synthetic data sets in the Cityscapes layout: written by any number of processes, continued after any stop."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from streets.config.sampling import Config
+from streets.data.items import Item
+from streets.runs.pictures import save_picture
+from streets.runs.run import Run
+from streets.runs.settings import as_stored, check_same
+from streets.system import files, processes
+from streets.using.drawing import draw
+
+MOST_SAMPLES = 1000
+"""Largest number of samples of a scene: three digits of its name number them."""
+PARTIAL = ".partial-"
+"""Text between the name of a file and that of its writer, until the file is whole."""
+
+
+def check_augment(run: Run, config: Config, temperatures: Mapping[str, float]) -> None:
+    """Refuse a run, or options, that make no data set."""
+    if run.direction != "label2photo" or run.name == "glow":
+        raise ValueError(f"--augment: {run.path} is a {run.direction} run of {run.name}, which makes no photos of "
+                         "label maps: give another run")
+    if len(temperatures) > 1 or config.samples > MOST_SAMPLES:
+        raise ValueError(f"--augment takes one --temperature and at most {MOST_SAMPLES} --samples, got "
+                         f"{', '.join(temperatures)} and {config.samples}")
+    if not 0 <= config.shard < config.num_shards:
+        raise ValueError(f"--shard {config.shard} --num-shards {config.num_shards}: shards are numbered from 0 to "
+                         "--num-shards - 1")
+    if config.overwrite:
+        raise ValueError(f"--overwrite: --augment continues what is there and replaces nothing; remove "
+                         f"{config.augment} to begin anew")
+
+
+def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config, temperature: float,
+            root: Path, shard: int, count: int) -> None:
+    """Write the shard's part of a data set in the Cityscapes layout, as far as it is not there."""
+    claim(root, settings(run, config, temperature))
+    # A data set has instances for all of its label maps or for none.
+    with_instances = not isinstance(dataset, list) or all("instances" in item for item in dataset)
+    written = there = 0
+    names = tqdm(list(scenes)[shard::count], desc=f"scenes of shard {shard} of {count}" if count > 1 else "scenes",
+                 dynamic_ncols=True, disable=processes.rank() > 0)
+    for name in names:
+        photos, maps = (root / kind / config.split / name.split("_")[0] for kind in ("leftImg8bit", "gtFine"))
+        for folder in (photos, maps):
+            folder.mkdir(parents=True, exist_ok=True)
+        item: Item = {}
+        for number in range(config.samples):
+            # The official tools look for files by the beginning of their names: so that no frame begins with
+            # another's, all have the same length, and a first digit that no real one has.
+            head, underscore, frame = name.rpartition("_")
+            stem = f"{head}{underscore}9{number:03d}{frame}"
+            photo = photos / f"{stem}_leftImg8bit.png"
+            if photo.exists():
+                there += 1
+                continue
+            item = item or dataset[scenes[name]]
+            image = draw(run, item, number, temperature, config.seed)
+            save_once(item["label"], maps / f"{stem}_gtFine_labelIds.png")
+            if with_instances and "instances" in item:
+                save_once(item["instances"].to(torch.uint16), maps / f"{stem}_gtFine_instanceIds.png")
+            save_once(image, photo)  # last: a pair is complete if its photo is there
+            written += 1
+    tidy(root, config.split)
+    print(f"{root}: {written} pairs written, {there} were there (shard {shard} of {count})")
+
+
+def save_once(picture: Tensor, path: Path) -> None:
+    """Write a picture that is not there; others may do the same at the same moment, with the same bytes.
+
+    They do where a job begins again while a process of the old one still lives. Therefore the name is its own until
+    the picture is whole: nobody writes into the file of another, or puts it in place half-written.
+    """
+    if path.exists():
+        return
+    own = own_name(path)
+    try:
+        save_picture(picture, own)
+        os.replace(own, path)
+    except FileNotFoundError:
+        if not path.exists():  # else another was first, and has tidied up
+            raise
+
+
+def tidy(root: Path, split: str) -> None:
+    """Remove what killed processes left of files that are there by now."""
+    for pattern in ("augment.json", f"*/{split}/*/*.png"):
+        for left in root.glob(f"{pattern}{PARTIAL}*"):
+            if left.with_name(left.name.rpartition(PARTIAL)[0]).exists():
+                left.unlink(missing_ok=True)
+
+
+def settings(run: Run, config: Config, temperature: float) -> dict[str, Any]:
+    """Return everything that the bytes of a synthetic data set depend on."""
+    weights = run.weights
+    return as_stored({
+        "run": run.path, "weights": config.weights, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
+        "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
+        "label_maps": config.label_maps,
+    })
+
+
+def claim(root: Path, own: dict[str, Any]) -> None:
+    """Record the settings in a directory that is new, or see that it was filled with the same; the first one wins."""
+    file = root / "augment.json"
+    # In this order: the settings are older than all else, so who sees something else sees them afterwards.
+    used = root.exists() and any(not path.name.startswith(file.name) for path in root.iterdir())
+    if not file.exists():
+        if used:
+            raise ValueError(f"--augment {root} is in use for something else: give another directory")
+        root.mkdir(parents=True, exist_ok=True)
+        partial = own_name(file)
+        files.write_json(partial, own)
+        try:
+            os.link(partial, file)  # unlike a renaming it replaces nothing
+        except OSError:
+            if not file.exists():  # a file system without links
+                os.replace(partial, file)
+        partial.unlink(missing_ok=True)
+    try:
+        before = dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}): remove {root} to begin anew") from error
+    check_same(file, before, own, "continue with the same settings, or give another --augment")
+
+
+def own_name(path: Path) -> Path:
+    """Return a name for a file that no other process has, until the file is whole."""
+    return path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")

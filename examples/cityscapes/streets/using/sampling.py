@@ -1,0 +1,71 @@
+"""Samples of a trained model: pictures of scenes, or a synthetic data set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from streets.config.checks import check_counts, check_temperature
+from streets.config.sampling import Config
+from streets.data.items import Item
+from streets.runs.directory import writing
+from streets.runs.pictures import save_picture
+from streets.runs.run import Run
+from streets.system import processes
+from streets.using.augmenting import augment, check_augment
+from streets.using.drawing import draw, save_grid
+from streets.using.scenes import choose, open_run
+
+
+def sample(config: Config) -> None:
+    """Do what the command line of sample.py says."""
+    check_counts(config, samples=1, scenes=1, num_shards=1)
+    if (config.out is None) == (config.augment is None):
+        raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
+    shard, count = shards(config)
+    run, size = open_run(config)
+    temperatures = {f"{t:g}": t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
+    for temperature in temperatures.values():
+        check_temperature(temperature, run.name)
+    if config.augment is None and (shard, count) != (0, 1):
+        raise ValueError("--shard and --num-shards are parts of --augment; leave them out")
+    if config.augment is not None:
+        check_augment(run, config, temperatures)
+        (temperature,) = temperatures.values()
+        augment(run, *choose(run, config, size), config, temperature, config.augment, shard, count)
+    elif config.out is not None:
+        dataset, scenes = choose(run, config, size)
+        with writing(config.out, config.overwrite):
+            pictures(run, [dataset[i] for i in scenes.values()], config, temperatures, config.out)
+
+
+def shards(config: Config) -> tuple[int, int]:
+    """Return the number of the part that this process makes, and the number of parts."""
+    if processes.world() == 1:
+        return config.shard, config.num_shards
+    if config.augment is None:
+        raise ValueError(f"--out: {processes.world()} processes were started, but pictures are made by one; start it "
+                         "without torchrun")
+    if (config.shard, config.num_shards) != (0, 1):
+        raise ValueError(f"--shard and --num-shards: {processes.world()} processes were started, and they are the "
+                         "shards; leave them out")
+    return processes.rank(), processes.world()
+
+
+def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapping[str, float], out: Path) -> None:
+    """Write the given images, every sample, and a grid with a row for each scene."""
+    pairs = run.pairs()
+    for item in items:
+        save_picture(item[pairs.source], out / f"{item['name']}_condition.png")
+    rows = []
+    for item in tqdm(items, desc="scenes", dynamic_ncols=True):
+        row = [item[key] for key in (pairs.source, pairs.target) if key in item]
+        for name, temperature in temperatures.items():
+            stem = item["name"] + (f"_temperature_{name}" if len(temperatures) > 1 else "")
+            for number in range(config.samples):
+                row.append(draw(run, item, number, temperature, config.seed))
+                save_picture(row[-1], out / f"{stem}_sample_{number}.png")
+        rows.append(row)
+    save_grid(rows, out / "grid.png")
+    print(f"{len(items)} scenes, {config.samples} samples of each at temperature {', '.join(temperatures)}: "
+          f"{out}/grid.png, and each in a file of its own beside it")

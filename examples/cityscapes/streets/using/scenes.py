@@ -1,0 +1,64 @@
+"""Scenes to use a trained model on: of a data set, of drawn scenes, or from single files."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from streets.config.sampling import Config
+from streets.config.transfer import Config as TransferConfig
+from streets.data.datasets import open_dataset, spread
+from streets.data.reading import read_label_map, read_photo
+from streets.runs.run import Run
+from streets.system.devices import choose_device
+
+SCENES = 4
+"""Scenes of a grid where nothing is said of them."""
+
+
+def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
+    """Open the run of a command line, its model without gradients; returns it and the size of the images."""
+    run = Run(config.run, config.weights, choose_device(config.device))
+    run.model.requires_grad_(False)
+    size = config.image_size or run.image_size
+    run.check_size(size)
+    return run, size
+
+
+def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) -> Any:
+    """Open a split of the data set, or of drawn scenes, as many as in training."""
+    length, seed = run.config.get("generated", 640), run.config.get("seed", 0)
+    return open_dataset(config.data, config.split, size, length if config.split == "train" else max(1, length // 8),
+                        seed)
+
+
+def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
+    """Return the indices of scenes that are given by index or by name."""
+    numbers = {name: i for i, name in enumerate(dataset.names)}
+    for scene in scenes:
+        if scene not in numbers and not (scene.isdecimal() and int(scene) < len(dataset)):
+            raise ValueError(f"no scene {scene} among the {len(dataset)}: give an index from 0 to {len(dataset) - 1}, "
+                             f"or a name such as {dataset.names[0]}")
+    return [numbers[scene] if scene in numbers else int(scene) for scene in scenes]
+
+
+def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str, int]]:
+    """Return items, and the places of the scenes among them that were asked for, by name."""
+    label2photo = run.direction == "label2photo"
+    option, files = ("--label-maps", config.label_maps) if label2photo else ("--photos", config.photos)
+    if config.photos if label2photo else config.label_maps:
+        raise ValueError(f"{run.path} is a {run.direction} model: give it {option}")
+    if files:
+        if config.data or config.indices or config.scenes is not None:
+            raise ValueError(f"{option} are the scenes: leave out --data, --indices and --scenes")
+        read = read_label_map if label2photo else read_photo
+        dataset: Any = [read(file, size) for file in files]
+        places, names = list(range(len(files))), [item["name"] for item in dataset]
+    else:
+        dataset = open_scenes(run, config, size)
+        count = config.scenes if config.scenes is not None else len(dataset) if config.augment else SCENES
+        places = find(dataset, config.indices) or spread(len(dataset), count)
+        names = [dataset.names[place] for place in places]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} scenes are named {name}, and so would be their files: leave all but one of them out")
+    return dataset, dict(zip(names, places, strict=True))

@@ -1,0 +1,64 @@
+"""The content of one photo on the structure of another label map (section 5.4 of the Full-Glow paper)."""
+
+from streets.config.transfer import Config
+from streets.data.items import Item
+from streets.data.pairs import to_bytes
+from streets.data.reading import read_label_map, read_photo
+from streets.runs.directory import writing
+from streets.runs.pictures import save_picture
+from streets.runs.run import Run
+from streets.using.drawing import save_grid, tensors
+from streets.using.scenes import find, open_run, open_scenes
+
+REFUSED = {
+    "glow": "it reads no label map, so every result would be the content as it was",
+    "pix2pix": "it cannot turn a photo into noise",
+}
+"""Models without a transfer, and why."""
+
+
+def transfer(config: Config) -> None:
+    """Write z = f(photo given its label map) and f^-1(z given the other label map) of all pairs."""
+    run, size = open_run(config)
+    if run.name in REFUSED:
+        raise ValueError(f"{run.path} is a run of {run.name}: {REFUSED[run.name]}; give a conditional flow")
+    if run.direction != "label2photo":
+        raise ValueError(f"{run.path} is a {run.direction} model: give a label2photo model")
+    pairs = choose(config, run, size)
+    with writing(config.out, config.overwrite):
+        save_grid([put(run, content, structure, config) for content, structure in pairs], config.out / "grid.png")
+    print(f"{config.out}/grid.png, and each image in a file of its own beside it")
+
+
+def put(run: Run, content: Item, structure: Item, config: Config) -> list:
+    """Put a content on a structure, and write the images; returns them, content first."""
+    context, photo = tensors(run, content, config.seed)
+    noise = run.model.transform_to_noise(photo, context)
+    result = run.model.transform_from_noise(noise, tensors(run, structure, config.seed)[0])
+    error = float((run.model.transform_from_noise(noise, context) - photo).abs().max())
+    name = f"{content['name']}_on_{structure['name']}"
+    images = {f"{content['name']}_content": content["photo"],
+              f"{structure['name']}_structure": structure["condition"], name: to_bytes(result[0], name).cpu()}
+    if "photo" in structure:
+        images[f"{structure['name']}_real"] = structure["photo"]
+    for stem, image in images.items():
+        save_picture(image, config.out / f"{stem}.png")
+    print(f"{name}: on its own label map the content is the photo again, to {error:.1e} (images are in 0 to 1)")
+    return list(images.values())
+
+
+def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, Item]]:
+    """Return the items of content and structure, of all pairs."""
+    files = (config.content_photo, config.content_label, config.structure_label)
+    if any(files):
+        photo, label, structure = files
+        if photo is None or label is None or structure is None or config.content or config.structure or config.data:
+            raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
+                             "--content and --structure")
+        return [(read_label_map(label, size) | read_photo(photo, size), read_label_map(structure, size))]
+    if not config.content or len(config.content) != len(config.structure):
+        raise ValueError(f"expected as many scenes of --content as of --structure, got {len(config.content)} and "
+                         f"{len(config.structure)}: give an equal number of both, at least one")
+    dataset = open_scenes(run, config, size)
+    return [(dataset[a], dataset[b])
+            for a, b in zip(find(dataset, config.content), find(dataset, config.structure), strict=True)]
