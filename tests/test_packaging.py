@@ -18,7 +18,7 @@ import condflows
 from condflows import affine, conditioners, testing
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "condflows").rglob("*.py"))
+SOURCES = sorted(path for folder in ("condflows", "examples") for path in (ROOT / folder).rglob("*.py"))
 PYTHON_FILES = sorted([ROOT / "conftest.py", ROOT / "docs" / "conf.py", *(
     path for folder in ("condflows", "examples", "docs/_ext", "docs/tutorial", "tests")
     for path in (ROOT / folder).rglob("*.py"))])

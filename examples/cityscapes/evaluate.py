@@ -14,13 +14,13 @@ from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate as the command line says; a mistake of the user's ends in one line and exit status 2."""
+    """Evaluate as the command line says; a user's mistake ends in one line of text and exit status 2."""
     config = command_line.parse("evaluate.py", Config, arguments, description=__doc__)
     command_line.run("evaluate.py", lambda: work(config))
 
 
 def work(config: Config) -> None:
-    """Evaluate; torch takes seconds to import, so not before --help is answered."""
+    """Evaluate; torch is imported here, since that takes seconds that --help must not wait for."""
     from streets.judging.evaluation import evaluate
 
     evaluate(config)

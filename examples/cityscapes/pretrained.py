@@ -1,4 +1,4 @@
-"""``Pretrained`` under the name by which the cards of models that were exported earlier import it."""
+"""Former place of ``Pretrained``, from which the cards of models that were exported earlier import it."""
 
 from streets.runs.pretrained import Pretrained
 

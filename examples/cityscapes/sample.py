@@ -7,11 +7,11 @@
     python examples/cityscapes/sample.py RUN --data ROOT --split train --samples 2 --augment DIR
     torchrun --nproc_per_node 2 examples/cityscapes/sample.py RUN --data ROOT --split train --samples 2 --augment DIR
 
-DIR gets every sample at full resolution, and grid.png: a row for each scene, with what was given, the real image
+DIR gets every sample at full resolution, and grid.png: a row for each scene, with the given image, the real image
 where there is one, and the samples. --augment makes a data set in the Cityscapes layout, in one process or several,
-each on a GPU of its own where there are GPUs; stopped, the same command continues it, with any number of processes.
-The same --seed gives the same bytes, whichever other scenes, samples or shards are made; on a CPU OMP_NUM_THREADS has
-to be the same too, which is 1 where torchrun starts several processes.
+each on a GPU of its own where there are GPUs; after a stop the same command continues it, with any number of processes.
+The same --seed gives the same bytes, whichever other scenes, samples or shards are made. On a CPU OMP_NUM_THREADS has
+to be the same too; it is 1 where torchrun starts several processes.
 """
 
 import sys
@@ -21,13 +21,13 @@ from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
-    """Sample as the command line says; a mistake of the user's ends in one line and exit status 2."""
+    """Sample as the command line says; a user's mistake ends in one line of text and exit status 2."""
     config = command_line.parse("sample.py", Config, arguments, description=__doc__)
     command_line.run("sample.py", lambda: work(config))
 
 
 def work(config: Config) -> None:
-    """Sample; torch takes seconds to import, so not before --help is answered."""
+    """Sample; torch is imported here, since that takes seconds that --help must not wait for."""
     from streets.using.sampling import sample
 
     sample(config)

@@ -17,30 +17,30 @@ from streets.system import command_line, stopping
 
 
 def main(arguments: list[str]) -> None:
-    """Train as the command line says; a mistake of the user's ends in one line and exit status 2."""
+    """Train as the command line says; a user's mistake ends in one line of text and exit status 2."""
     with stopping.requests() as stop:  # first, so that no signal is lost
         config = parse(arguments)
         command_line.run("train.py", lambda: dry_run(config) if config.dry_run else train(config, stop))
 
 
 def parse(arguments: list[str]) -> Config:
-    """Return the configuration of a command line: that of the preset and the model, or of the run that goes on."""
+    """Read the options of a command line; the others are those of preset and model, or of the run that is resumed."""
     return command_line.parse("train.py", Config, arguments, default=defaults(arguments), description=__doc__)
 
 
-# Torch takes seconds to import: not before --help is answered.
+# Torch takes seconds to import, which must not delay --help.
 def train(config: Config, stop: stopping.Stop) -> None:
     """Train a model."""
-    from streets.training.loop import train
+    from streets.training import loop
 
-    train(config, stop)
+    loop.train(config, stop)
 
 
 def dry_run(config: Config) -> None:
-    """Print what a step of the training takes."""
-    from streets.training.costs import dry_run
+    """Print parameters, operations and memory of a training step."""
+    from streets.training import costs
 
-    dry_run(config)
+    costs.dry_run(config)
 
 
 if __name__ == "__main__":

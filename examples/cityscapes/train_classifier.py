@@ -15,13 +15,13 @@ from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
-    """Train as the command line says; a mistake of the user's ends in one line and exit status 2."""
+    """Train as the command line says; a user's mistake ends in one line of text and exit status 2."""
     config = command_line.parse("train_classifier.py", Config, arguments, description=__doc__)
     command_line.run("train_classifier.py", lambda: work(config))
 
 
 def work(config: Config) -> None:
-    """Train; torch takes seconds to import, so not before --help is answered."""
+    """Train; torch is imported here, since that takes seconds that --help must not wait for."""
     from streets.judging.classifier import train
 
     train(config)

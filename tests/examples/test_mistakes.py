@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -127,12 +128,23 @@ def trained_on_data():
     each(f"{CITY}/*_7_*", Path.unlink)
 
 
+LOCKS = []
+"""Locks that are held until the tests end."""
+
+
+def held_by_another():
+    write("DIR/.writer.json", '{"host": "node7", "process": 4711, "since": "2026-11-26 21:50:00"}')
+    LOCKS.append(FileLock("DIR/.lock"))
+    LOCKS[-1].acquire()
+
+
 def augment_begun():
     run("sample.py RUN --indices 0 --samples 1 --augment DIR")
 
 
 PREPARED = {
     "runs of two sizes": lambda: (shutil.copytree("RUN", "LARGER"), change_config("LARGER", image_size=[16, 32])),
+    "an output that another process writes": lambda: held_by_another(),
     "an output that is a broken link": lambda: Path("LINK").symlink_to("NOWHERE/run"),
     "a run that is an empty directory": lambda: Path("EMPTY").mkdir(),
     "a model without checkpoints, to resume": lambda: shutil.rmtree("RUN/checkpoints"),

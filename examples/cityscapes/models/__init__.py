@@ -1,4 +1,4 @@
-"""The models of the Full-Glow paper by name, one file for each paper."""
+"""Models of the Full-Glow paper by name, one file for each paper."""
 
 from collections.abc import Callable
 from typing import Any

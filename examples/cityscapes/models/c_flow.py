@@ -23,15 +23,15 @@ def c_flow(
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
 ) -> PairedFlow:
-    """p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
+    """Build p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
 
     Args:
-        channels: of the photo.
+        channels: channels of the photo.
         steps: steps of each level, finest first.
         width: hidden channels of the coupling nets.
-        condition_channels: of the label map; the photo's if None.
-        context_width: hidden channels of the nets that encode a coupling's condition; the width, at most 128, if None.
-        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        condition_channels: channels of the label map; those of the photo if None.
+        context_width: hidden channels of the nets that encode a coupling's condition; min(width, 128) if None.
+        affine: map that bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
         checkpoint: recompute the activations of each step in the backward pass.
     """
     condition_channels = condition_channels or channels
@@ -41,7 +41,7 @@ def c_flow(
     def source_step(c: int) -> Bijector:
         return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
-    # The target Glow: each net reads the source's entry at its own place, as many channels as the source has there.
+    # The target Glow: each net reads the source's output of the same operation, which has `context` channels.
     def target_step(c: int) -> Bijector:
         context = c // channels * condition_channels
         return glow_step(
@@ -51,7 +51,7 @@ def c_flow(
             checkpoint=checkpoint,
         )
 
-    # Glow's learned priors: of the second half given the first, and per channel at the top.
+    # Glow's learned priors: for the second half given the first, and for each channel at the top.
     def prior(c: int) -> Bijector:
         return AffineCoupling(c, ConvConditioner(c))
 

@@ -1,4 +1,4 @@
-"""C-Glow (arXiv 1905.13288): one Glow; every operation of it reads the label map itself.
+"""C-Glow (arXiv 1905.13288): one Glow, each operation of which reads the label map itself.
 
     actnorm        reads the label map
     1x1            reads the label map
@@ -27,16 +27,18 @@ def c_glow_v1(
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
 ) -> Flow:
-    """p(photo given label map), at any resolution that ``2 ** len(steps)`` divides: the Full-Glow paper's version 1.
+    """Build p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
+
+    This is C-Glow v.1 of the Full-Glow paper.
 
     Args:
-        channels: of the photo.
+        channels: channels of the photo.
         steps: steps of each level, finest first.
         width: hidden channels of the coupling nets.
-        condition_channels: of the label map; the photo's if None.
+        condition_channels: channels of the label map; those of the photo if None.
         context_width: channels of the convolutions that encode the label map.
         context_features: hidden features of the nets of actnorm and 1x1.
-        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        affine: map that bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
         checkpoint: recompute the activations of each step in the backward pass.
     """
     condition_channels = context = condition_channels or channels
@@ -58,7 +60,7 @@ def c_glow_v1(
             checkpoint=checkpoint,
         )
 
-    # Glow's learned priors: of the second half given the first, and per channel at the top.
+    # Glow's learned priors: for the second half given the first, and for each channel at the top.
     def prior(c: int) -> Bijector:
         return AffineCoupling(c, ConvConditioner(c))
 
@@ -76,7 +78,7 @@ def c_glow_v2(
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
 ) -> Flow:
-    """The Full-Glow paper's version 2 of ``c_glow_v1``: a deeper Glow with smaller nets of the label map."""
+    """Build C-Glow v.2 of the Full-Glow paper: a deeper Glow than ``c_glow_v1``, with smaller nets of the label map."""
     return c_glow_v1(
         channels, steps, width, condition_channels=condition_channels, context_width=context_width,
         context_features=context_features, affine=affine, checkpoint=checkpoint,

@@ -25,25 +25,25 @@ def dual_glow(
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
 ) -> PairedFlow:
-    """p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
+    """Build p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
 
     Args:
-        channels: of the photo.
+        channels: channels of the photo.
         steps: steps of each level, finest first.
         width: hidden channels of the coupling nets.
-        condition_channels: of the label map; the photo's if None.
-        context_width: hidden channels of the priors' nets; the width, at most 128, if None.
-        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        condition_channels: channels of the label map; those of the photo if None.
+        context_width: hidden channels of the priors' nets; min(width, 128) if None.
+        affine: map that bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
         checkpoint: recompute the activations of each step in the backward pass.
     """
     condition_channels = condition_channels or channels
     context_width = context_width or min(width, 128)
 
-    # Both Glows: unconditional. Where nothing predicts the source's latents, they hold all of the label map.
+    # Both Glows: unconditional. The source has no learned priors, so its latents hold all of the label map.
     def step(c: int) -> Bijector:
         return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
-    # The target's priors: of a level's latents given the source's, as many channels as the source has there.
+    # The target's priors: each for a level's latents given the source's, which have `context` channels.
     def prior(c: int) -> Bijector:
         context = c // channels * condition_channels // 2
         return AffineCoupling(c, OfLatents(MapConditioner(context, 2 * (c // 2), context_width)))
@@ -59,7 +59,7 @@ def dual_glow(
 
 
 class OfLatents(nn.Module):
-    """Of all channels that the source has at a split, ``net`` reads the second half, which is its latents."""
+    """A net that reads the source's latents at a split: the second half of the channels that the source has there."""
 
     def __init__(self, net: nn.Module):
         super().__init__()

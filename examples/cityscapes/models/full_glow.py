@@ -25,17 +25,17 @@ def full_glow(
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
 ) -> PairedFlow:
-    """p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
+    """Build p(label map) and p(photo given label map), at any resolution that ``2 ** len(steps)`` divides.
 
     Args:
-        channels: of the photo.
+        channels: channels of the photo.
         steps: steps of each level, finest first.
         width: hidden channels of the coupling nets.
-        condition_channels: of the label map; the photo's if None.
-        side_channels: of the side information that is appended to every condition, ``context=(x_a, side)``.
-        context_width: hidden channels of the nets that encode a coupling's condition; the width, at most 128, if None.
-        grid: positions that the nets of actnorm and 1x1 pool their condition to, along each side.
-        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        condition_channels: channels of the label map; those of the photo if None.
+        side_channels: channels of the side information that is appended to every condition, ``context=(x_a, side)``.
+        context_width: hidden channels of the nets that encode a coupling's condition; min(width, 128) if None.
+        grid: rows and columns of the grid to which the nets of actnorm and 1x1 pool their condition.
+        affine: map that bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
         checkpoint: recompute the activations of each step in the backward pass.
     """
     condition_channels = condition_channels or channels
@@ -45,7 +45,7 @@ def full_glow(
     def source_step(c: int) -> Bijector:
         return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
-    # The target Glow: each net reads the source's entry at its own place, as many channels as the source has there.
+    # The target Glow: each net reads the source's output of the same operation, which has `context` channels.
     def target_step(c: int) -> Bijector:
         context = c // channels * condition_channels + side_channels
         return glow_step(
@@ -57,7 +57,7 @@ def full_glow(
             checkpoint=checkpoint,
         )
 
-    # Glow's learned priors: of the second half given the first, and per channel at the top.
+    # Glow's learned priors: for the second half given the first, and for each channel at the top.
     def prior(c: int) -> Bijector:
         return AffineCoupling(c, ConvConditioner(c))
 

@@ -1,4 +1,4 @@
-"""Glow (arXiv 1807.03039): one Glow of photos alone; no operation reads anything.
+"""Glow (arXiv 1807.03039): one Glow of photos alone; no operation reads a condition.
 
     actnorm        reads nothing
     1x1            reads nothing
@@ -21,13 +21,13 @@ def glow(
     affine: AffineMap = soft_affine,
     checkpoint: bool = False,
 ) -> Flow:
-    """p(photo), at any resolution that ``2 ** len(steps)`` divides; a context gives samples their size alone.
+    """Build p(photo), at any resolution that ``2 ** len(steps)`` divides; a context only sets the size of samples.
 
     Args:
-        channels: of the photo.
+        channels: channels of the photo.
         steps: steps of each level, finest first.
         width: hidden channels of the coupling nets.
-        affine: bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
+        affine: map that bounds the couplings' scale and shift; ``condflows.sigmoid_affine`` is the paper's.
         checkpoint: recompute the activations of each step in the backward pass.
     """
 
@@ -35,7 +35,7 @@ def glow(
     def step(c: int) -> Bijector:
         return glow_step(c, CouplingConditioner(c, width, checkpoint=checkpoint), affine=affine, checkpoint=checkpoint)
 
-    # Glow's learned priors: of the second half given the first, and per channel at the top.
+    # Glow's learned priors: for the second half given the first, and for each channel at the top.
     def prior(c: int) -> Bijector:
         return AffineCoupling(c, ConvConditioner(c))
 

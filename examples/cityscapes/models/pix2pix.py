@@ -11,21 +11,22 @@ from torch import Tensor, nn
 
 
 def pix2pix(channels: int = 3, depth: int = 8, width: int = 64, *, condition_channels: int | None = None) -> "Pix2Pix":
-    """Photo from label map, at any resolution that ``2 ** depth`` divides.
+    """Build a generator of photos from label maps, at any resolution that ``2 ** depth`` divides, and a discriminator.
 
     Args:
-        channels: of the photo.
-        depth: how often the generator halves the label map, 8 for 256x256.
+        channels: channels of the photo.
+        depth: number of times that the generator halves the label map, 8 for 256x256.
         width: channels of the first convolution of generator and discriminator.
-        condition_channels: of the label map; the photo's if None.
+        condition_channels: channels of the label map; those of the photo if None.
     """
     return Pix2Pix(channels, depth, width, condition_channels or channels)
 
 
 class Pix2Pix(nn.Module):
-    """The two nets, their losses, and samples; images are in [0, 1]."""
+    """Generator and discriminator, their losses, and samples; images are in [0, 1]."""
 
     l1_weight = 100.0
+    """Weight of the L1 distance in the generator's loss."""
 
     def __init__(self, channels: int, depth: int, width: int, condition_channels: int):
         super().__init__()
@@ -46,27 +47,30 @@ class Pix2Pix(nn.Module):
         self.apply(_initialize)
 
     def generate(self, x_a: Tensor) -> Tensor:
+        """Turn label maps ``(B, condition_channels, H, W)`` into photos ``(B, channels, H, W)``."""
         if any(size % self.unit for size in x_a.shape[2:]):
             raise ValueError(f"pix2pix expects height and width that are multiples of {self.unit}, got "
                              f"{tuple(x_a.shape[2:])}; resize the label map, or train with another depth")
         return (self.generator(2 * x_a - 1) + 1) / 2
 
     def discriminate(self, x_a: Tensor, x_b: Tensor) -> Tensor:
+        """Judge photos beside their label maps: a logit for each patch, positive for a real photo."""
         return self.discriminator(2 * torch.cat([x_a, x_b], dim=1) - 1)
 
     def generator_losses(self, x_a: Tensor, x_b: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Adversarial loss, and L1 distance in the generator's own range of -1 to 1."""
+        """Return the adversarial loss, and the L1 distance between images in the generator's range of -1 to 1."""
         judged = self.discriminate(x_a, fake)
         return F.binary_cross_entropy_with_logits(judged, torch.ones_like(judged)), 2 * (fake - x_b).abs().mean()
 
     def discriminator_loss(self, x_a: Tensor, x_b: Tensor, fake: Tensor) -> Tensor:
+        """Return the cross-entropy of telling real photos from generated ones."""
         real, fake = self.discriminate(x_a, x_b), self.discriminate(x_a, fake.detach())
         return 0.5 * (F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
                       + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake)))
 
     def sample(self, num_samples: int, context: Tensor, temperature: float = 1.0,
                generator: torch.Generator | None = None) -> Tensor:
-        """Photos ``(context_size, num_samples, channels, height, width)``; what differs among them is the dropout.
+        """Draw photos ``(context_size, num_samples, channels, height, width)``, which differ by their dropout alone.
 
         In evaluation, batch normalization uses its running averages; the authors' script uses those of the test image.
         """
@@ -79,7 +83,7 @@ class Pix2Pix(nn.Module):
 
 
 class SamplingDropout(nn.Dropout):
-    """Dropout in training and in evaluation: the generator's noise comes from it."""
+    """Dropout in training and in evaluation: it is the only noise of the generator."""
 
     def forward(self, input: Tensor) -> Tensor:
         return input * self.noise(input) if self.training else F.dropout(input, self.p, training=True)
@@ -90,7 +94,7 @@ class SamplingDropout(nn.Dropout):
 
 
 class Level(nn.Module):
-    """One level of the U-Net: halve, all levels inside, double, and the input beside the result."""
+    """A level of the U-Net: it halves the size, applies the inner levels, doubles the size, appends its input."""
 
     def __init__(self, outer: int, own: int, inner: nn.Module | None, dropout: bool):
         super().__init__()
@@ -105,7 +109,7 @@ class Level(nn.Module):
 
 
 class Outermost(nn.Sequential):
-    """The first and the last convolution, in one piece with all levels between them."""
+    """The whole U-Net: its first and its last convolution, with all levels between them."""
 
     def __init__(self, inputs: int, width: int, outputs: int, inner: nn.Module | None):
         super().__init__(nn.Conv2d(inputs, width, 4, 2, 1), inner or nn.Identity(), nn.ReLU(),
@@ -113,6 +117,7 @@ class Outermost(nn.Sequential):
 
 
 def _initialize(module: nn.Module) -> None:
+    """Draw the initial weights of a layer from the authors' distributions."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):

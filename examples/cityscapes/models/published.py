@@ -1,4 +1,4 @@
-"""The Full-Glow authors' own network (arXiv 2012.05846), for those who hold one of their checkpoints.
+"""Network of the Full-Glow authors (arXiv 2012.05846), which loads their checkpoints.
 
 Structure and routing are those of ``full_glow``; what differs is how the parameters are expressed:
 
@@ -24,12 +24,12 @@ from models.weights import load_exactly, read_state, state_dict_in
 
 Weights = str | Path | Mapping[str, Tensor]
 
-# The masks are what tril and triu do; the flags say that data-dependent initialization is over.
+# Endings of keys that are no weights: masks, for which tril and triu stand here, and flags of past initialization.
 IGNORED = (".initialized", ".u_mask", ".l_mask", ".l_eye")
 
 
 def load_published(weights: Weights, image_size: Sequence[int], steps: Sequence[int], filters: int = 512) -> PairedFlow:
-    """p(label map) and p(photo given label map) with the authors' weights, for images in [0, 1].
+    """Build p(label map) and p(photo given label map) with the authors' weights, for images in [0, 1].
 
     Args:
         weights: a ``.safetensors`` file, a torch file, or the state dict itself.
@@ -51,7 +51,7 @@ def load_published(weights: Weights, image_size: Sequence[int], steps: Sequence[
 
 
 def build(image_size: Sequence[int], steps: Sequence[int], filters: int) -> tuple[PairedFlow, nn.Module]:
-    """The flow without its weights, and the same modules under the names they have in a checkpoint."""
+    """Build the flow with initial weights, and a module of its parts under the names that they have in a checkpoint."""
     unit = 2 ** len(steps)
     if len(image_size) != 2 or any(size % unit or size < 5 * unit for size in image_size):
         raise ValueError(f"image_size: expected (height, width), multiples of {unit} and at least {5 * unit} for "
@@ -61,7 +61,7 @@ def build(image_size: Sequence[int], steps: Sequence[int], filters: int) -> tupl
     def glow(conditional: bool) -> tuple[Flow, nn.Module]:
         flows, gaussians = [nn.ModuleList() for _ in steps], [nn.Module() for _ in steps]
 
-        def level(c: int) -> int:  # of 12, 24, 48, ... channels
+        def level(c: int) -> int:  # 0 for 12 channels, 1 for 24, 2 for 48, ...
             return (c // 12).bit_length() - 1
 
         def cond_net(c: int, num_outputs: int) -> nn.Module | None:
@@ -92,20 +92,21 @@ def build(image_size: Sequence[int], steps: Sequence[int], filters: int) -> tupl
 
 
 def coupling_affine(log_s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-scale and shift of ``s (x + t)``."""
+    """Return log-scale and shift of ``s (x + t)``."""
     log_scale = F.logsigmoid(log_s + 2)
     return log_scale, t * log_scale.exp()
 
 
 def prior_affine(mean: Tensor, log_sd: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-scale and shift of ``(x - mean) / sd``."""
+    """Return log-scale and shift of ``(x - mean) / sd``."""
     return -log_sd, -mean * (-log_sd).exp()
 
 
 class Scaling(Bijector):
-    """``y = s (x + t)``, s of either sign; which s and t, subclasses say."""
+    """``y = s (x + t)`` with s of either sign; subclasses define s and t."""
 
     def scale_and_shift(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return s and t."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -118,7 +119,7 @@ class Scaling(Bijector):
 
 
 class RawActNorm(Scaling):
-    """One s and t per channel: parameters, or the outputs of ``cond_net(context)``."""
+    """Actnorm with s and t of each channel: parameters, or the outputs of ``cond_net(context)``."""
 
     def __init__(self, channels: int, cond_net: nn.Module | None):
         super().__init__()
@@ -128,6 +129,7 @@ class RawActNorm(Scaling):
             self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def scale_and_shift(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return s and t, for each channel or for each channel of each context."""
         if self.cond_net is None:
             return self.scale, self.loc
         scale, shift = self.cond_net(context)[:, :, None, None].chunk(2, dim=1)
@@ -135,19 +137,20 @@ class RawActNorm(Scaling):
 
 
 class TopPrior(Scaling):
-    """``(x - mean) / sd``; the padding with ones makes both depend on the position near the border."""
+    """``(x - mean) / sd``; the padding with ones makes mean and sd depend on the position near the border."""
 
     def __init__(self, gaussian: nn.Module):
         super().__init__()
         self.gaussian = gaussian
 
     def scale_and_shift(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return s and t of every position: ``1 / sd`` and ``-mean``."""
         mean, log_sd = self.gaussian(torch.zeros_like(inputs[:1])).chunk(2, dim=1)
         return (-log_sd).exp(), -mean
 
 
 class RawConv1x1(Bijector):
-    """``y = P (L + I) (U + diag(sign * exp(s))) x``: L, U and s are parameters, or what ``cond_net(context)`` says."""
+    """``y = P (L + I) (U + diag(sign * exp(s))) x``: L, U and s are parameters, or outputs of ``cond_net(context)``."""
 
     w_p: Tensor
     s_sign: Tensor
@@ -173,6 +176,7 @@ class RawConv1x1(Bijector):
         return outputs.reshape(inputs.shape), -sum_log_scale(log_s, inputs)
 
     def _factors(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the lower factor, the upper factor and the log-scale."""
         c = len(self.s_sign)
         if self.cond_net is None:
             lower, upper, log_s = self.w_l[None], self.w_u[None], self.w_s[None]
@@ -195,7 +199,7 @@ class ZeroConv(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """``(first_part, context)`` to log_s and t of the second part."""
+    """A net from ``(first_part, context)`` to log_s and t of the second part."""
 
     def __init__(self, channels: int, filters: int, conditional: bool):
         super().__init__()
@@ -210,7 +214,7 @@ class CouplingNet(nn.Module):
 
 
 class ConditionNet(nn.Module):
-    """A context ``(batch, channels, height, width)`` of one fixed size to one vector."""
+    """A net from a context ``(batch, channels, height, width)`` of a fixed size to ``(batch, num_outputs)``."""
 
     def __init__(self, size: tuple[int, int, int], num_outputs: int):
         super().__init__()
@@ -230,8 +234,10 @@ class ConditionNet(nn.Module):
 
 
 def _relus(*layers: nn.Module) -> list[nn.Module]:
+    """Return the layers with a ReLU after each."""
     return [module for layer in layers for module in (layer, nn.ReLU())]
 
 
 def _named(**modules: nn.Module) -> nn.Sequential:
+    """Build a sequence of modules with these names."""
     return nn.Sequential(OrderedDict(modules))

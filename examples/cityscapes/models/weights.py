@@ -1,4 +1,4 @@
-"""Weights from files that others wrote, read without running anything in them, and loaded exactly or not at all."""
+"""Weights from files of other programs, read without running code in them, and loaded exactly or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 CHECKPOINTS = ("model_state_dict", "state_dict", "model")
-"""Where the state dict is in files that hold more."""
+"""Keys of the state dict in checkpoints that hold more."""
 SAFE_TORCH = Version("2.6")
-"""Before it, a torch file could run code even with ``weights_only`` (CVE-2025-32434)."""
+"""First release whose ``weights_only`` is safe; before it a torch file could run code all the same (CVE-2025-32434)."""
 
 
 def read_state(path: Path | None) -> Mapping[str, Tensor]:
-    """The state dict of a ``.safetensors`` or torch file, as ``state_dict_in`` finds it there.
+    """Read the state dict of a ``.safetensors`` or torch file, as ``state_dict_in`` finds it there.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -33,9 +33,9 @@ def read_state(path: Path | None) -> Mapping[str, Tensor]:
                          f"'torch>={SAFE_TORCH}', or pass the weights as .safetensors")
     try:
         content = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many kinds
+    except Exception as error:  # damaged files raise many types of errors
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        if type(error).__name__ == "UnpicklingError":  # torch's own words advise to run it
+        if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run the code
             reason = "one that may run code when it is read"
         raise ValueError(f"expected a readable .safetensors or torch file in {path}, got {reason}; "
                          "fetch the file again") from error
@@ -43,10 +43,10 @@ def read_state(path: Path | None) -> Mapping[str, Tensor]:
 
 
 def state_dict_in(content: Any, where: object) -> Mapping[str, Tensor]:
-    """Names and tensors, of a checkpoint those of the model, without the ``module.`` of a wrapper.
+    """Find names and tensors of a model in the content of a file, without the ``module.`` of a wrapper.
 
     Raises:
-        ValueError: it is something else; ``where`` is what the message calls it.
+        ValueError: the content is something else; the message calls it ``where``.
     """
     state = content
     for key in CHECKPOINTS:
@@ -61,7 +61,7 @@ def state_dict_in(content: Any, where: object) -> Mapping[str, Tensor]:
 
 
 def load_exactly(net: nn.Module, state: Mapping[str, Tensor], where: object, advice: str) -> None:
-    """Load what was read from ``where``; ValueError with the first key that differs if it is of another network."""
+    """Load a state dict from ``where``; if it is another network's, a ValueError names the first key that differs."""
     own = net.state_dict()
     differing = [key for key in own if key not in state or state[key].shape != own[key].shape]
     differing += [key for key in state if key not in own]
@@ -73,4 +73,5 @@ def load_exactly(net: nn.Module, state: Mapping[str, Tensor], where: object, adv
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str) -> str:
+    """Write the shape of a tensor for a message."""
     return str(tuple(tensors[key].shape)) if key in tensors else "no such key"

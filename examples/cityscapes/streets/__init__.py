@@ -1,8 +1,8 @@
-"""Everything behind the scripts of this folder, in rooms whose arrows point one way.
+"""Code behind the scripts of this folder, in subpackages (rooms) whose imports point one way.
 
     config     options of each script, without torch
     system     command line, processes, signals, whole files, locks, devices, seeds
-    data       label table, PNG files, data sets, drawn scenes, pairs as a model takes them
+    data       label table, PNG files, data sets, drawn scenes, batches as a model takes them
     runs       directory of a run: configuration, weights, checkpoints, curves, pictures
     training   from options to a trained model: objectives, opening, loop, costs of a step
     judging    segmentation networks, scores, tables and plots

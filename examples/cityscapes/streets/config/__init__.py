@@ -1,1 +1,1 @@
-"""Options of the scripts, one file each. Nothing here imports torch, so that ``--help`` is fast."""
+"""Options of the scripts, one file for each. Nothing here imports torch, so that ``--help`` is fast."""

@@ -1,15 +1,15 @@
-"""Checks of options: whole numbers, finite numbers, temperatures, and types of values that were stored."""
+"""Checks of options: whole numbers, finite numbers, temperatures, and the types of stored values."""
 
 import math
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MOST = {"seed": 2**63 - 1, "generated": 10**6, "repeats": 1000, "draws": 10**6, "workers": 1000}
-"""Largest values of options that no machine could take more of; a billion for the others."""
+"""Largest values of some options; that of all others is a billion."""
 
 
 def check_counts(config: Any, **least: int) -> None:
-    """Refuse whole numbers that are too small or too large; None is an option that is left out."""
+    """Refuse whole numbers below ``least`` or above ``MOST``; None stands for an option that is left out."""
     for option, lowest in least.items():
         value, most = getattr(config, option), MOST.get(option, 10**9)
         if value is not None and not lowest <= value <= most:
@@ -18,7 +18,7 @@ def check_counts(config: Any, **least: int) -> None:
 
 
 def check_finite(config: Any, *options: str, zero: bool = False) -> None:
-    """Refuse numbers that are not finite and positive, or where ``zero`` may be, negative."""
+    """Refuse numbers that are infinite, NaN, negative, or 0 unless ``zero`` allows it; None is an option left out."""
     for option in options:
         value = getattr(config, option)
         if value is not None and not (0 < value < math.inf or (zero and value == 0)):
@@ -27,7 +27,7 @@ def check_finite(config: Any, *options: str, zero: bool = False) -> None:
 
 
 def check_temperature(temperature: float, model: str) -> None:
-    """Refuse a temperature that is negative or infinite, or one of a model that has none."""
+    """Refuse a temperature that is negative or infinite, and any but 1 for pix2pix, which has none."""
     if not 0 <= temperature < math.inf:
         raise ValueError(f"--temperature {temperature:g}: a finite number of at least 0 is needed")
     if model == "pix2pix" and temperature != 1:
@@ -35,11 +35,12 @@ def check_temperature(temperature: float, model: str) -> None:
 
 
 def misfits(kind: type, stored: dict[str, Any]) -> list[str]:
-    """Return the names of options, stored as JSON, whose values are not of the type of the configuration."""
+    """Return the names of options whose values, read from JSON, are not of the types in the configuration."""
     return [name for name, hint in get_type_hints(kind).items() if name in stored and not _fits(stored[name], hint)]
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    """Tell if a value that was read from JSON is of a type."""
     inner = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return any(_fits(value, one) for one in inner)

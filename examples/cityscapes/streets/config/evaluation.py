@@ -9,46 +9,46 @@ import tyro
 
 @dataclass
 class Config:
-    """Runs to measure, and the way to measure them."""
+    """Runs to measure, and settings of the measurements."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Directories of runs of train.py, all of one direction."""
+    """Directories of runs of train.py, all of the same direction."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; generated street scenes if it is left out."""
+    """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
     split: str = "val"
-    """The split that is judged; the mean colours of classes come from train."""
+    """Split of the data set to measure on; the mean colours of the classes are those of the split train."""
     out: Path = Path("evaluation")
     """Directory of the results."""
     overwrite: bool = False
-    """Write into a directory that is not empty, and replace files of the same names."""
+    """Write into a directory that is not empty, and replace files of the same names there."""
     keep: bool = False
-    """Take from --out what was measured with the same settings and weights, and add the rest; other measurements there
-    are refused, or with --overwrite made anew."""
+    """Keep the measurements in --out that were made with the same settings and weights, and add the missing ones. Other
+    measurements there are refused, or with --overwrite made again."""
     judge: str | None = None
-    """espnet-camvid, pspnet, or colors, which is for photo2label and its default."""
+    """Judge of the samples: espnet-camvid or pspnet, or for photo2label colors, which is the default there."""
     judge_weights: Path | None = None
-    """Weights of the judge."""
+    """File or directory with the weights of the judge."""
     temperatures: tuple[float, ...] = ()
-    """Temperatures at which is sampled; 1 if left out."""
+    """Temperatures of the samples to judge; 1 without this option."""
     sweep: bool = False
-    """Temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
+    """Judge samples at temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
     repeats: int = 3
-    """Samples of each scene: the scores are means over as many syntheses of the split."""
+    """Number of samples of each scene; the scores are means over as many syntheses of the split."""
     draws: int = 1
-    """Draws of dequantization noise for the bits per dimension; several give the importance-weighted bound."""
+    """Draws of the dequantization noise for the bits per dimension; several give the importance-weighted bound."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels; those of the training if left out, which must be the same for all runs."""
+    """Height and width in pixels; without it those of the training, which must then be the same for all runs."""
     scenes: int = 4
-    """Scenes in samples.png, spread over the split."""
+    """Number of scenes in samples.png, spread over the split."""
     picture_temperature: float = 0.7
-    """Temperature of samples.png."""
+    """Temperature of the samples in samples.png."""
     weights: Literal["best", "last"] = "best"
-    """The weights of the best validation, or the last."""
+    """Weights to load: those of the best validation, or the last ones."""
     generated: int = 80
-    """Number of scenes where there is no --data."""
+    """Number of scenes to generate without --data."""
     batch_size: int = 8
-    """Scenes at a time."""
+    """Number of scenes that are computed at a time."""
     seed: int = 0
     """Seed of the noise."""
     device: str | None = None
-    """Device, for example cuda:0; a GPU if there is one, else the CPU."""
+    """Device, for example cuda:0; without it a GPU if there is one, else the CPU."""

@@ -9,43 +9,44 @@ import tyro
 
 @dataclass
 class Config:
-    """Scenes and samples, and the place that they are written to."""
+    """Scenes to sample, number and temperature of the samples, and the directory for them."""
 
     run: tyro.conf.Positional[Path]
-    """Directory of a run of train.py."""
+    """Directory of a run of train.py, or of an exported model."""
     out: Path | None = None
-    """Directory for pictures."""
+    """Directory for pictures of the samples."""
     augment: Path | None = None
-    """Directory for a data set in the Cityscapes layout: of each scene the label map, and --samples photos. All scenes
-    of --split if none are chosen."""
+    """Directory for a data set in the Cityscapes layout, with the label map and --samples photos of each scene. Without
+    a choice of scenes it has all scenes of --split."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; scenes are generated as in training if it is left out."""
+    """Root of a data set in the Cityscapes layout; without it scenes are generated as in training."""
     split: str = "val"
     """Split of the data set."""
     indices: tuple[str, ...] = ()
-    """Scenes of the split, by index or by name."""
+    """Scenes of the split to sample, by index or by name."""
     scenes: int | None = None
-    """Number of scenes, spread over the split, where no --indices are given; 4 if it is left out."""
+    """Number of scenes, spread over the split, if no --indices are given; 4 without this option."""
     label_maps: tuple[Path, ...] = ()
-    """Label maps as PNG files instead of a data set: official ids in one grey channel, or the official colours."""
+    """PNG files of label maps, instead of a data set: official ids in one grey channel, or the official colours."""
     photos: tuple[Path, ...] = ()
-    """Photos as PNG files, for a run of --direction photo2label."""
+    """PNG files of photos, instead of a data set, for a run of --direction photo2label."""
     samples: int = 5
-    """Samples of each scene, and of each temperature."""
+    """Number of samples of each scene at each temperature."""
     temperature: tuple[float, ...] = ()
-    """Deviation of the noise, one or several; 0.8 if it is left out. pix2pix has none."""
+    """Standard deviation of the noise, one or several; 0.8 without this option. pix2pix has no temperature."""
     seed: int = 0
     """Seed of the noise."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels, multiples of 2 ** levels; the run's if it is left out."""
+    """Height and width in pixels, multiples of 2 ** levels; without it those of the run."""
     weights: Literal["best", "last"] = "best"
-    """Weights of the best validation, or the last ones."""
+    """Weights to load: those of the best validation, or the last ones."""
     device: str | None = None
-    """Device, for example cuda:0; a GPU if there is one, else the CPU. Of several processes each has its own cuda."""
+    """Device, for example cuda:0; without it a GPU if there is one, else the CPU. With several processes cuda is a
+    different GPU in each."""
     overwrite: bool = False
-    """Write pictures into a directory that is not empty, and replace files of the same names."""
+    """Write pictures into a directory that is not empty, and replace files of the same names there."""
     shard: int = 0
-    """Number of the part of --augment to make, from 0 to --num-shards - 1: every num-shards-th scene from this one on.
-    The processes of torchrun share the parts out among themselves."""
+    """Number of the shard of --augment to make, from 0 to --num-shards - 1: every num-shards-th scene from this one on.
+    The processes of torchrun make one shard each, without this option."""
     num_shards: int = 1
-    """Parts of --augment, which may be made at once and into one directory."""
+    """Number of shards of --augment, which may be made at the same time and in the same directory."""

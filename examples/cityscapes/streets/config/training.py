@@ -1,4 +1,4 @@
-"""Options of ``train.py``, its presets, and the configuration that a command line starts from."""
+"""Options of ``train.py``, its presets, and the defaults of a command line."""
 
 import argparse
 import dataclasses
@@ -12,84 +12,84 @@ from streets.config.checks import misfits
 
 @dataclass
 class Config:
-    """Options of a training; a run keeps them in its config.json."""
+    """Options of a training; the config.json of the run keeps them."""
 
     preset: Literal["small", "paper-256", "paper-512x1024", "native-1024x2048"] = "small"
-    """Settings to start from; every other option overrides one of them."""
+    """Set of defaults; every other option overrides one of them."""
     model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix"] = "full_glow"
-    """Model to train, see models/."""
+    """Model to train, one of those in models/."""
     direction: Literal["label2photo", "photo2label"] = "label2photo"
-    """Image that is given, and image that is modelled."""
+    """Direction of the model: photos given label maps, or label maps given photos."""
     boundaries: bool = False
-    """Append a map of the edges of objects to every condition: of the instances where the data has them, else of the
-    labels. For full_glow."""
+    """Append a map of the edges of objects to every condition of full_glow: edges of instances if the data has them,
+    else of labels."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; street scenes are generated if it is left out."""
+    """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
     out: Path | None = None
-    """Directory of the run; runs/MODEL-PRESET-TIME if it is left out."""
+    """Directory of the run; without it runs/MODEL-PRESET-TIME."""
     overwrite: bool = False
-    """Write into a directory that is not empty, and replace what an earlier run left there."""
+    """Write into a directory that is not empty, and replace the files of an earlier run there."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint, with its settings; begin it where there is none. Only
-    options that do not change the model, the data or a step may differ from those it was begun with."""
+    """Resume the run in --out from its last checkpoint, with its settings, or start it if there is none. Options that
+    change the model, the data or a step must be the ones that the run was started with."""
     dry_run: bool = False
-    """Print parameters, operations and the predicted peak of memory, and end before anything is allocated."""
+    """Print parameters, operations and the predicted peak of memory, and exit before anything is allocated."""
     image_size: tuple[int, int] = (32, 64)
     """Height and width in pixels, multiples of 2 ** levels."""
     steps: tuple[int, ...] | None = (4, 4, 4)
-    """Steps of each level, finest first; None for the model's own of the paper."""
+    """Number of flow steps in each level, finest first; None for those of the model in its paper."""
     width: int | None = 32
-    """Hidden channels of the coupling nets, of pix2pix its first channels; None for the model's own of the paper."""
+    """Hidden channels of the coupling nets, or first channels of pix2pix; None for those of the model in its paper."""
     context_width: int | None = None
-    """Hidden channels of the nets that encode a condition; None for the model's own."""
+    """Hidden channels of the nets that encode a condition; None for the default of the model."""
     checkpoint_activations: bool = False
-    """Recompute the activations of each step in the backward pass: less memory, about a third more time."""
+    """Recompute the activations of each step in the backward pass: less memory, and about a third more time."""
     source_weight: float | None = 1e-4
-    """Lambda of the paper's objective (11): the weight of the given image's own likelihood; None where a model has
-    none."""
+    """Lambda of the paper's objective (11), the weight of the likelihood of the given image; None for models that do
+    not model it."""
     batch_size: int = 8
-    """Pairs of a training step, over all processes."""
+    """Number of pairs in a training step, over all processes."""
     accumulate: int = 1
-    """Parts that each process splits its pairs of a step into, one after the other, to save memory."""
+    """Number of parts in which each process computes its pairs of a step, one after the other, to save memory."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Precision of the conditioners' nets in training; all else, validation and samples are float32."""
+    """Precision of the conditioners' nets in training; all else, validation and samples included, is in float32."""
     compile: bool = False
-    """Compile the steps of the flow: minutes at first, faster from then on."""
+    """Compile the steps of the flow, which takes minutes at first and is faster from then on."""
     epochs: int = 7
-    """Passes over the training pairs."""
+    """Number of passes over the training pairs."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     warmup_steps: int = 50
-    """Steps over which the learning rate rises from 0."""
+    """Number of first steps, over which the learning rate rises from 0."""
     linear_decay: bool = True
-    """Let the learning rate fall linearly to 0 at the last step."""
+    """Let the learning rate fall linearly, to 0 at the last step."""
     clip_norm: float | None = None
-    """Largest norm of the gradient, if any."""
+    """Largest norm of the gradient, to which longer gradients are scaled down; None for no limit."""
     ema: float | None = None
-    """Decay of an exponential moving average of the weights, for example 0.999, which is then what is validated,
-    sampled and saved as the model."""
+    """Decay of an exponential moving average of the weights, for example 0.999. The average is then validated, sampled
+    and saved as the model."""
     flip: bool = False
-    """Mirror every other training pair, at random."""
+    """Mirror half of the training pairs, chosen at random."""
     init_pairs: int = 64
-    """Training pairs from which the actnorms are initialized, all at once; for large images a few will do."""
+    """Number of training pairs from which the actnorms are initialized, all at once; a few suffice for large images."""
     generated: int = 640
-    """Number of generated training scenes where there is no --data; an eighth as many for validation."""
+    """Number of training scenes to generate without --data; an eighth as many are generated for validation."""
     validate_every: int = 2
-    """Epochs between validations and sample grids."""
+    """Number of epochs between validations, each with a grid of samples."""
     checkpoint_every: int = 1000
-    """Steps between checkpoints, of which there is also one at the end of every epoch; the last two are kept."""
+    """Number of steps between checkpoints; every epoch ends with one too, and the last two are kept."""
     skip_bad_batches: int = 0
-    """Steps that may be left out because loss or gradient are not finite; one more stops the run."""
+    """Number of steps that may be skipped because loss or gradient is not finite; one more ends the run."""
     skip_bad_files: bool = False
-    """Read all files before the training, and leave out pairs that cannot be read."""
+    """Read all files before the training, and leave out the pairs that cannot be read."""
     temperature: float = 0.8
-    """Temperature of the samples in the grids."""
+    """Temperature of the samples in the grids of the validations."""
     seed: int = 0
-    """Seed of weights, data order and noise."""
+    """Seed of the weights, the order of the data and the noise."""
     device: str | None = None
-    """Device, for example cuda:0; a GPU if there is one, else the CPU."""
+    """Device, for example cuda:0; without it a GPU if there is one, else the CPU."""
     workers: int = 0
-    """Processes that read data beside the training."""
+    """Number of processes that read data beside the training."""
 
 
 PAPER = Config(
@@ -116,13 +116,13 @@ MODEL_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Settings of a model that differ from those of every preset; None for options that it lacks."""
 START_OPTIONS = {"overwrite", "resume", "dry_run", "device"}
-"""Options that concern one start of a run alone, and are not kept in its config.json."""
+"""Options of one start of a run, which its config.json does not keep."""
 
 
 def defaults(arguments: list[str]) -> Config:
-    """Return the configuration that the options of a command line override: that of the preset and the model.
+    """Return the defaults for the options of a command line, those of the preset and the model.
 
-    With ``--resume`` it is that of the run in ``--out``, where there is one.
+    With ``--resume`` they are the options of the run in ``--out``, if there is one.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="small")
@@ -140,9 +140,9 @@ def defaults(arguments: list[str]) -> Config:
 
 
 def read(run: Path) -> Config | None:
-    """Read the configuration of a run, to start from; None where there is none, or none that fits.
+    """Read the configuration of a run as defaults; None if there is none, or if it does not fit this version.
 
-    Why it does not fit is said by ``streets.runs.configuration``, which reads it again to go on with the run.
+    The reason is reported later by ``streets.runs.configuration``, which reads it again to go on with the run.
     """
     try:
         stored = json.loads((run / "config.json").read_text())

@@ -9,33 +9,33 @@ import tyro
 
 @dataclass
 class Config:
-    """Contents, and the structures that they are put on."""
+    """Contents, the structures to put them on, and the directory for the results."""
 
     run: tyro.conf.Positional[Path]
-    """Directory of a run of train.py."""
+    """Directory of a run of train.py, or of an exported model."""
     out: Path
     """Directory for the pictures."""
     content: tuple[str, ...] = ()
     """Scenes of the split whose photos give the content, by index or by name."""
     structure: tuple[str, ...] = ()
-    """As many scenes whose label maps give the structure."""
+    """Scenes of the split whose label maps give the structure, as many as in --content."""
     content_photo: Path | None = None
-    """Instead of --content: a photo, a PNG file."""
+    """PNG file of a photo, instead of --content."""
     content_label: Path | None = None
-    """Label map of --content-photo: official ids in one grey channel, or the official colours."""
+    """PNG file of the label map of --content-photo: official ids in one grey channel, or the official colours."""
     structure_label: Path | None = None
-    """Instead of --structure: a label map."""
+    """PNG file of a label map, instead of --structure."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; scenes are generated as in training if it is left out."""
+    """Root of a data set in the Cityscapes layout; without it scenes are generated as in training."""
     split: str = "val"
     """Split of the data set."""
     seed: int = 0
     """Seed of the noise that makes 8-bit images continuous."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels, multiples of 2 ** levels; the run's if it is left out."""
+    """Height and width in pixels, multiples of 2 ** levels; without it those of the run."""
     weights: Literal["best", "last"] = "best"
-    """Weights of the best validation, or the last ones."""
+    """Weights to load: those of the best validation, or the last ones."""
     device: str | None = None
-    """Device, for example cuda:0; a GPU if there is one, else the CPU."""
+    """Device, for example cuda:0; without it a GPU if there is one, else the CPU."""
     overwrite: bool = False
-    """Write into a directory that is not empty, and replace files of the same names."""
+    """Write into a directory that is not empty, and replace files of the same names there."""

@@ -1,4 +1,4 @@
-"""The Cityscapes release, or any data in its layout, as a data set."""
+"""Data set of the Cityscapes release, or of any data in its layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from streets.data.reading import check_same_size, in_table, open_photo, read_ids
 
 
 class Cityscapes(Dataset[Item]):
-    """The pairs of one split of the Cityscapes release, or of any data in its layout, sorted by path.
+    """Pairs of one split of the Cityscapes release, or of any data in its layout, sorted by path.
 
     `root` holds `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` and, for each of them,
     `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`; where `NAME_gtFine_instanceIds.png` lie beside all of these,
     items have `instances`.
     `image_size` is (height, width) in pixels: the whole photo is squeezed into it, whatever its aspect ratio.
-    What is wrong with a folder is reported here, what is wrong with a file when its item is read.
+    A missing folder or file is reported at once, a damaged file when its item is read.
     """
 
     def __init__(self, root: str | Path, split: str, image_size: Sequence[int]) -> None:
@@ -43,9 +43,7 @@ class Cityscapes(Dataset[Item]):
                 f"splits with photos are {', '.join(exist) or 'none'}"
             )
         self.names = [photo.name.removesuffix("_leftImg8bit.png") for photo in self.photos]
-        stems = [
-            maps / split / p.parent.name / f"{n}_gtFine" for p, n in zip(self.photos, self.names, strict=True)
-        ]
+        stems = [maps / split / p.parent.name / f"{n}_gtFine" for p, n in zip(self.photos, self.names, strict=True)]
         self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]
         for photo, label_map in zip(self.photos, self.label_maps, strict=True):
             if not label_map.is_file():

@@ -1,4 +1,4 @@
-"""Street scenes that are drawn when they are asked for, as a data set."""
+"""Data set of street scenes that are drawn when they are read."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ SPLITS = ("train", "val", "test")
 
 
 class StreetScenes(Dataset[Item]):
-    """`length` street scenes with exact label and instance maps, drawn when asked for: no files are needed.
+    """Street scenes with exact label and instance maps, `length` of them, drawn when read: no files are needed.
 
-    A scene depends on (seed, split, index) alone: a longer dataset begins with the scenes of a shorter one,
-    and train, val and test share none. `image_size` is (height, width) in pixels; the scenes are composed at
-    1:2 and squeezed into it, as Cityscapes is. The layout of a scene is the same at every size.
+    A scene depends on (seed, split, index) alone: a longer data set begins with the scenes of a shorter one, and
+    train, val and test share none. `image_size` is (height, width) in pixels; the scenes are composed at 1:2 and
+    squeezed into it, as the photos of Cityscapes are. The layout of a scene is the same at every size.
     """
 
     def __init__(self, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0) -> None:
@@ -27,7 +27,7 @@ class StreetScenes(Dataset[Item]):
         self.split, self.image_size, self.length, self.seed = split, checked_size(image_size), length, seed
         self.names = [f"{split}_{seed:06d}_{index:06d}" for index in range(length)]
         self.kept: dict[int, Item] = {}
-        self.most_kept = 2**29 // (11 * self.image_size[0] * self.image_size[1])  # bytes of a pixel in all its tensors
+        self.most_kept = 2**29 // (11 * self.image_size[0] * self.image_size[1])  # an item has 11 bytes a pixel
 
     def __len__(self) -> int:
         return self.length
@@ -40,6 +40,7 @@ class StreetScenes(Dataset[Item]):
         return item
 
     def _draw(self, index: int) -> Item:
+        """Draw a scene and make its item."""
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
         photo, instances = draw(rng, self.image_size)
         label = np.where(instances >= 1000, instances // 1000, instances).astype(np.uint8)

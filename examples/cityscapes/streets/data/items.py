@@ -1,10 +1,10 @@
-"""Items of a data set: a label map, and what goes with it, as tensors of one size.
+"""Items of a data set: a label map, and the images that belong to it, as tensors of one size.
 
     photo      uint8 (3, H, W)   red, green, blue in 0..255
     condition  uint8 (3, H, W)   the label map in the official colours
     label      uint8 (H, W)      official label ids; 255 stands for -1
-    instances  int32 (H, W)      1000 * id + number for single objects, else the plain id; a data set has
-                                 it in all of its items or in none
+    instances  int32 (H, W)      1000 * id + number for single objects, else the plain id; all items of a
+                                 data set have it, or none
     name       str               for example aachen_000000_000019
 """
 
@@ -22,11 +22,7 @@ Item = dict[str, Any]
 
 def make_item(name: str, label: np.ndarray, instances: np.ndarray | None) -> Item:
     """Make an item without a photo from a map of label ids, and of instances where there is one."""
-    item = {
-        "condition": channels_first(labels.colorize(label)),
-        "label": torch.from_numpy(label),
-        "name": name,
-    }
+    item = {"condition": channels_first(labels.colorize(label)), "label": torch.from_numpy(label), "name": name}
     return item if instances is None else item | {"instances": torch.from_numpy(instances)}
 
 
@@ -36,7 +32,7 @@ def channels_first(image: np.ndarray) -> torch.Tensor:
 
 
 def boundaries(item: Item) -> torch.Tensor:
-    """Draw the edges of objects: float (1, H, W), 1 where one of four neighbours is of another object, else 0.
+    """Draw the edges of objects: float (1, H, W), 1 where one of the four neighbours is of another object, else 0.
 
     Objects are instances where the item has them, labels elsewhere. A collated batch gives (batch, 1, H, W).
     """
@@ -51,7 +47,7 @@ def boundaries(item: Item) -> torch.Tensor:
 
 
 def checked_size(image_size: Sequence[int]) -> tuple[int, int]:
-    """Return (height, width), both whole and within what is read; ValueError for anything else."""
+    """Return an image size as (height, width); ValueError if it is not whole, or beyond the limits of png.py."""
     most = png.MOST_SIDE
     if len(image_size) != 2 or not all(1 <= side <= most and int(side) == side for side in image_size):
         raise ValueError(
@@ -66,18 +62,18 @@ def checked_size(image_size: Sequence[int]) -> tuple[int, int]:
 
 
 def smooth(photo: Image.Image, size: tuple[int, int]) -> torch.Tensor:
-    """Resize a photo to (height, width), as a tensor (3, H, W)."""
+    """Resize a photo to (height, width), without aliasing, and return a tensor (3, H, W)."""
     height, width = size
     if photo.size != (width, height):
         # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
-        if photo.height * width > png.MOST_PIXELS:  # in between, for Pillow changes the width first
+        if photo.height * width > png.MOST_PIXELS:  # Pillow would change the width first, which takes more pixels
             photo = photo.resize((photo.width, height), Image.Resampling.LANCZOS)
         photo = photo.resize((width, height), Image.Resampling.LANCZOS)
     return channels_first(np.array(photo))
 
 
 def nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a map of ids: the id under the centre of every new pixel; all of them where the size is already right."""
+    """Resize a map of ids to (height, width): every new pixel takes the id under its centre."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(ids.shape, size, strict=True)
     )

@@ -1,7 +1,7 @@
-"""The 35 labels of Cityscapes: names, ids, training ids and colours, and maps between them.
+"""Label table of Cityscapes: names, ids, training ids and colours of the 35 labels, and conversions between them.
 
 The values are those of `cityscapesscripts/helpers/labels.py`. Licence plates have the id -1, which an 8-bit
-file can only hold as 255; both are read as that label, and -1 is written as 255.
+file can hold as 255 alone; both are read as that label, and -1 is written as 255.
 """
 
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 IGNORED = 255
-"""The training id of every label that is left out of training and evaluation."""
+"""Training id of all labels that are left out of training and evaluation."""
 
 
 class Label(NamedTuple):
-    """One row of the table; `color` is (red, green, blue) in 0..255."""
+    """A row of the table; `color` is (red, green, blue) in 0..255."""
 
     name: str
     id: int
@@ -75,7 +75,7 @@ _SORTED_IDS = np.array([_ID_OF_COLOR[c] for c in sorted(_ID_OF_COLOR)], dtype=np
 
 
 def as_bytes(ids: Any) -> np.ndarray:
-    """Label ids of any integer type and shape as uint8, -1 as 255. Ids outside the table raise ValueError."""
+    """Convert label ids of any integer type and shape to uint8, -1 to 255. Ids outside the table raise ValueError."""
     ids = np.asarray(ids)
     if ids.dtype.kind not in "iu":
         raise ValueError(f"expected integer label ids, got {ids.dtype}: convert them to whole numbers first")
@@ -92,27 +92,27 @@ def as_bytes(ids: Any) -> np.ndarray:
 
 
 def colorize(ids: Any) -> np.ndarray:
-    """The colour-coded label map: ids of shape (...) to uint8 colours of shape (..., 3)."""
+    """Paint a label map in the official colours: ids of shape (...) to uint8 colours of shape (..., 3)."""
     return _COLORS[as_bytes(ids)]
 
 
 def train_ids(ids: Any) -> np.ndarray:
-    """The training id 0..18 of every label id, `IGNORED` where it has none; uint8, same shape."""
+    """Return the training id 0..18 of every label id, `IGNORED` where it has none; uint8, same shape."""
     return _TRAIN_IDS[as_bytes(ids)]
 
 
 def ids_from_colors(rgb: Any) -> np.ndarray:
-    """The label ids of official colours: shape (..., 3), values 0..255, to uint8 of shape (...).
+    """Find the label ids of official colours: shape (..., 3), values 0..255, to uint8 of shape (...).
 
     Labels that share a colour become the first of them: (0, 0, 0) is 0, unlabeled. A colour that no label has
-    raises ValueError; maps that are resized by nearest neighbour and stored without loss have none.
+    raises ValueError; maps that are resized by nearest neighbour and stored without loss have no such colour.
     """
     rgb = np.asarray(rgb)
     if rgb.dtype.kind not in "iu" or rgb.ndim == 0 or rgb.shape[-1] != 3:
         raise ValueError(f"expected integer colours of shape (..., 3), got {rgb.dtype} of shape {rgb.shape}")
     flat = rgb.reshape(-1, 3)
     ids, unknown = np.empty(len(flat), dtype=np.uint8), np.empty(len(flat), dtype=bool)
-    for start in range(0, len(flat), 2**18):  # in parts, for they take many times the bytes of the image
+    for start in range(0, len(flat), 2**18):  # in parts: the codes take many times the memory of the image
         part = slice(start, start + 2**18)
         wide = flat[part].astype(np.int64)
         code = (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2]
@@ -129,5 +129,5 @@ def ids_from_colors(rgb: Any) -> np.ndarray:
 
 
 def first_place(where: np.ndarray) -> tuple[int, ...]:
-    """The index of the first true element, of which there is one."""
+    """Return the index of the first true element, of which there must be one."""
     return tuple(int(i) for i in np.unravel_index(where.argmax(), where.shape))

@@ -1,4 +1,4 @@
-"""Reading of a training: the pairs that each step takes, and files that cannot be read."""
+"""Loading of training data: the order of the pairs, batches, and files that cannot be read."""
 
 import functools
 import signal
@@ -14,15 +14,15 @@ from streets.system.seeds import seed_of
 
 
 class Order:
-    """The pairs that each step takes: all of an epoch once, shuffled, and then those of the next epoch.
+    """Order of the training pairs: every epoch takes all of them once, shuffled anew.
 
-    A batch at the end of an epoch takes the rest of its pairs from the next one, so all batches are full. What a step
-    takes depends on ``seed`` and its number alone.
+    A batch at the end of an epoch takes the rest of its pairs from the next one, so all batches are full. The pairs of
+    a step depend on ``seed`` and the number of the step alone.
 
     Args:
-        length: of the data set.
-        batch_size: pairs of a step, of all its batches and processes.
-        seed: of the order.
+        length: number of pairs in the data set.
+        batch_size: pairs of a step, over all its batches and processes.
+        seed: seed of the order.
         accumulate: batches of a step in each process.
     """
 
@@ -36,16 +36,16 @@ class Order:
         self.length, self.batch_size, self.seed, self.accumulate = length, batch_size, seed, accumulate
 
     def steps(self, epochs: int) -> int:
-        """Count the steps until the last of so many epochs is complete."""
+        """Count the steps that complete this number of epochs."""
         return -(-epochs * self.length // self.batch_size)
 
     def pairs(self, step: int) -> list[int]:
-        """Return the indices that a step takes, in all its batches and processes."""
+        """Return the indices of a step's pairs, over all its batches and processes."""
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
         return [shuffled(self.length, self.seed, place // self.length)[place % self.length] for place in places]
 
     def batches(self, first: int, last: int) -> Iterator[list[int]]:
-        """Give the indices of this process, batch by batch, for the steps from ``first`` to before ``last``."""
+        """Yield the indices of each batch of this process, for the steps from ``first`` to ``last - 1``."""
         part = self.batch_size // (processes.world() * self.accumulate)
         start = processes.rank() * self.accumulate * part
         for step in range(first, last):
@@ -56,13 +56,13 @@ class Order:
 
 @functools.lru_cache(maxsize=2)
 def shuffled(length: int, seed: int, epoch: int) -> list[int]:
-    """Return the order of an epoch."""
+    """Return the shuffled indices of an epoch."""
     generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
     return torch.randperm(length, generator=generator).tolist()
 
 
 class Tried(Dataset):
-    """The items of a data set; in place of one that cannot be read the reason, for workers add their traceback."""
+    """Items of a data set; an unreadable one is the reason as text, since workers add a traceback to exceptions."""
 
     def __init__(self, dataset: Any):
         self.dataset = dataset
@@ -78,21 +78,21 @@ class Tried(Dataset):
 
 
 def ignore_sigterm(worker: int) -> None:
-    """Keep a signal to the group of processes from ending a worker, for the training ends it itself."""
+    """Ignore SIGTERM in a worker, to which it may be sent as well: the training ends its workers itself."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 OPTIONS: dict[str, Any] = {"generator": torch.Generator(), "worker_init_fn": ignore_sigterm}
-"""Options of all loaders, whose workers take no seeds from the global generator."""
+"""Options of all loaders; with this generator workers take no seeds from the global one."""
 
 
 def collate(items: list[Any]) -> Any:
-    """Make a batch, or return the first reason why there is none."""
+    """Collate items into a batch; if one cannot be read, return the first reason instead."""
     return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
 
 
 def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
-    """Give the batches of a data set; ValueError with the name of the first file that cannot be read."""
+    """Yield the batches of a data set; a ValueError names the first file that cannot be read."""
     for batch in DataLoader(Tried(dataset), collate_fn=collate, num_workers=workers, **OPTIONS, **options):
         if isinstance(batch, str):
             raise ValueError(f"{batch}; or leave out what cannot be read with --skip-bad-files")
@@ -100,7 +100,7 @@ def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
 
 
 def unreadable(dataset: Any, workers: int, device: torch.device, split: str) -> dict[int, str]:
-    """Find the items that cannot be read, and why, by index; every process reads its share of the files."""
+    """Find the items that cannot be read, and return the reasons by index; every process reads its share of them."""
     own = range(processes.rank(), len(dataset), processes.world())
     every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, **OPTIONS)
     bar = tqdm(every, desc=f"reading {split}", dynamic_ncols=True, disable=processes.rank() > 0)

@@ -1,4 +1,4 @@
-"""Batches as a model takes them: the image that is given, side information, the image that is modelled, noise."""
+"""Batches as a model takes them: the given image, side information, the modelled image, dequantization noise."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ DIRECTIONS = {"label2photo": ("condition", "photo"), "photo2label": ("photo", "c
 
 
 class Pairs:
-    """``pairs(batch)`` is ``(context, x_b)``: what is given and what is modelled, float in [0, 1) on ``device``.
+    """Conversion of batches into ``(context, x_b)``, the given and the modelled image, float in [0, 1) on ``device``.
 
-    The context is x_a, or with ``boundaries`` ``(x_a, side)``, where side is 1 on the edges of objects and 0 elsewhere.
-    The noise of dequantization, and whether a pair is mirrored, depend on ``seed``, the name of the item and the number
-    of the ``draw`` alone: not on the batch, its order, or the process that reads it.
+    The context is x_a, the given image, or with ``boundaries`` ``(x_a, side)``, where side is 1 on the edges of objects
+    and 0 elsewhere. The noise of dequantization and the choice of mirrored pairs depend on ``seed``, the name of the
+    item and the number of the ``draw`` alone: not on the batch, its order, or the process that reads it.
     """
 
     def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0):
@@ -39,26 +39,28 @@ class Pairs:
         return map_context(lambda x: x.contiguous(memory_format=torch.channels_last), (context, x_b))
 
     def context(self, batch: dict[str, Any], draw: int = 0) -> Context:
-        """Make the context alone, of a batch that may lack what is modelled."""
+        """Return the context alone; the batch may lack the modelled image."""
         x_a = self._dequantized(self.source, batch, draw)
         return (x_a, boundaries(batch).to(self.device)) if self.boundaries else x_a
 
     def modelled(self, batch: dict[str, Any], draw: int = 0) -> Tensor:
-        """Make x_b alone."""
+        """Return x_b, the modelled image, alone."""
         return self._dequantized(self.target, batch, draw)
 
     def _dequantized(self, kind: str, batch: dict[str, Any], draw: int) -> Tensor:
+        """Dequantize the images of a kind, each with its own noise."""
         images = batch[kind].to(self.device)
         return self._drawn(kind, batch["name"], draw, lambda i, own: dequantize(images[i], generator=own))
 
     def _drawn(self, kind: str, names: Sequence[str], draw: int,
-               of: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        return torch.stack([of(i, self._own.manual_seed(seed_of(self.seed, kind, name, draw)))
+               draw_one: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """Stack what ``draw_one`` draws for each item, from a generator that depends on the item alone."""
+        return torch.stack([draw_one(i, self._own.manual_seed(seed_of(self.seed, kind, name, draw)))
                             for i, name in enumerate(names)])
 
 
 def to_bytes(images: Tensor, what: str = "a sample") -> Tensor:
-    """Turn images in [0, 1) into uint8 0..255, what ``dequantize`` undoes; values outside are clamped."""
+    """Turn images in [0, 1) into uint8 0..255, as they were before ``dequantize``; values outside are clamped."""
     if not torch.isfinite(images).all():
         raise ValueError(f"{what} has values that are not finite: try other --weights, or train longer")
     return (256 * images).clamp(0, 255).to(torch.uint8)

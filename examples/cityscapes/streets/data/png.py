@@ -1,8 +1,8 @@
-"""PNG files of one picture, whatever they hold: a picture, upright, or one line that says what is wrong.
+"""Reading of PNG files: an upright picture, or one line that says what is wrong with the file, whatever it holds.
 
-Limits are checked before anything is decoded. Chunks are checked here, all of them, and Pillow is given only those
-that make the pixels: no text, profiles or EXIF, which may be damaged or unfold to gigabytes, and no animation.
-What it is given is whole, so that its global limits and options, which other code may set, change nothing.
+Limits are checked before anything is decoded. All chunks are checked here, and Pillow is given only those that hold
+pixels and colours: no text, profiles or EXIF, which may be damaged or unfold to gigabytes, and no animation. These
+chunks are complete, so Pillow's global limits and options, which other code may set, change nothing.
 """
 
 import io
@@ -16,15 +16,16 @@ from typing import NamedTuple
 from PIL import Image, PngImagePlugin
 
 MOST_PIXELS = 2**26
-"""Images of more pixels are refused; the photos of Cityscapes have 2**21. Reading one takes about a gigabyte."""
+"""Largest number of pixels; the photos of Cityscapes have 2**21. Reading such an image takes about a gigabyte."""
 MOST_SIDE = 2**16
-"""No image is higher or wider."""
+"""Largest height and width of an image."""
 MOST_BYTES = 4 * MOST_PIXELS
-"""No file is larger."""
+"""Largest size of a file."""
 MOST_CHUNKS = 2**18
-"""No file is in more pieces; those of usual writers have 4 KiB and more."""
+"""Largest number of chunks in a file; usual programs write chunks of 4 KiB and more."""
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# First bytes of other formats.
 OTHERS = {
     "JPEG": rb"\xff\xd8\xff",
     "GIF": rb"GIF8",
@@ -33,7 +34,7 @@ OTHERS = {
     "BMP": rb"BM",
     "HEIC or AVIF": rb"....ftyp(hei|hev|mif|msf|avi)",
 }
-# By the colour type of the header: its name, channels, and the bits that each of them may have.
+# Kinds of images, by the colour type in the header: name, number of channels, and bits that a channel may have.
 KINDS = {
     0: ("grey", 1, (1, 2, 4, 8, 16)),
     2: ("RGB", 3, (8, 16)),
@@ -41,13 +42,13 @@ KINDS = {
     4: ("grey with alpha", 2, (8, 16)),
     6: ("RGB with alpha", 4, (8, 16)),
 }
-# The types of chunks that count; those of one kind each that make its colours.
+# Types of chunks that are read, and those that hold the colours of a kind of image.
 CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"acTL", b"IEND")
 COLORS = {"palette": (b"PLTE", b"tRNS"), "RGB": (b"tRNS",)}
-# Of the passes of an image: its first column and row, and the steps between columns and rows.
+# Passes of an image: first column, first row, and the steps between columns and between rows.
 WHOLE = ((0, 0, 1, 1),)
 INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-# By the orientation that EXIF gives.
+# Transposition that turns an image upright, by the orientation in its EXIF.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,7 +61,7 @@ UPRIGHT = {
 
 
 class Picture(NamedTuple):
-    """The image of a file, upright, and how the file stores it: one of `KINDS`, and the bits of a channel."""
+    """An upright image, and how its file stores it: the name of one of `KINDS`, and the bits of a channel."""
 
     image: Image.Image
     kind: str
@@ -71,7 +72,7 @@ class Picture(NamedTuple):
 
 
 def read(path: Path) -> Picture:
-    """The picture of a PNG file. ValueErrors and OSErrors name the file, say what it is, and what to do."""
+    """Read the picture of a PNG file. ValueErrors and OSErrors name the file, say what it is, and what to do."""
     expected = f"expected a readable PNG in {path}, got"
     try:
         return decode(_content(path))
@@ -84,7 +85,7 @@ def read(path: Path) -> Picture:
 
 
 def decode(content: bytes) -> Picture:
-    """The picture in the bytes of a PNG file. ValueErrors say what they are instead, and what to do."""
+    """Decode the bytes of a PNG file. ValueErrors say what they are instead, and what to do."""
     if not content.startswith(SIGNATURE):
         for other, start in OTHERS.items():
             if re.match(start, content, re.DOTALL):
@@ -127,6 +128,7 @@ def decode(content: bytes) -> Picture:
 
 
 def _content(path: Path) -> bytes:
+    """Read the bytes of a file, unless it is too large or no regular file."""
     if not path.is_file():  # pipes would be waited for, and devices need not end
         raise FileNotFoundError("a folder, pipe or device" if path.exists() else "no file")
     with path.open("rb") as file:
@@ -137,7 +139,7 @@ def _content(path: Path) -> bytes:
 
 
 def _chunks(content: bytes) -> dict[bytes, bytes]:
-    """The chunks that count, by type, those of pixels as one. ValueError where any chunk is damaged or out of place."""
+    """Find the chunks of `CHUNKS`, those of pixels joined; ValueError where any chunk is damaged or out of place."""
     view, place = memoryview(content), len(SIGNATURE)
     pixels: list[memoryview] = []
     found: dict[bytes, bytes] = {}
@@ -161,6 +163,7 @@ def _chunks(content: bytes) -> dict[bytes, bytes]:
 
 
 def _file(chunks: dict[bytes, bytes]) -> bytes:
+    """Write chunks as the bytes of a PNG file."""
     parts = [SIGNATURE]
     for kind, body in chunks.items():
         parts += struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
@@ -168,7 +171,7 @@ def _file(chunks: dict[bytes, bytes]) -> bytes:
 
 
 def _size_of_rows(width: int, height: int, bits: int, passes: tuple[tuple[int, int, int, int], ...]) -> int:
-    """The bytes of all rows, each of which begins with the number of its filter; `bits` are those of a pixel."""
+    """Count the bytes of all rows, each of which begins with the number of its filter; `bits` are those of a pixel."""
     size = 0
     for left, top, across, down in passes:
         columns, rows = len(range(left, width, across)), len(range(top, height, down))
@@ -177,7 +180,7 @@ def _size_of_rows(width: int, height: int, bits: int, passes: tuple[tuple[int, i
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation that an EXIF block gives, 1 (upright) where it gives none or is damaged."""
+    """Read the orientation in an EXIF block, 1 (upright) where it has none or is damaged."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
         return 1

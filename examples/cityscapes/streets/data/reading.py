@@ -1,9 +1,9 @@
-"""Photos and label maps from single files.
+"""Reading of photos and label maps from single files.
 
-Images are PNG files of one picture, turned upright where their EXIF says how. Photos have 8 bits or fewer, in
-colours, grey or with a palette; transparency, gamma and colour profiles are ignored. Ids are one grey channel
-of 8 or 16 bits. Label maps in colours are opaque; of a palette the colours count, not the indices. Any other
-content of a file ends in a ValueError or OSError of one line that names it (see png.py).
+Images are PNG files of one picture, turned upright as their EXIF says. Photos have 8 bits or fewer, in colours, grey
+or with a palette; transparency, gamma and colour profiles are ignored. Ids are one grey channel of 8 or 16 bits.
+Label maps in colours are opaque; of a palette the colours count, not the indices. Any other content of a file ends
+in a ValueError or OSError of one line that names the file (see png.py).
 """
 
 import re
@@ -72,7 +72,7 @@ def read_ids(path: Path, kind: str) -> np.ndarray:
 
 
 def in_table(path: Path, decode: Callable[[Any], np.ndarray], values: np.ndarray, hint: str = "") -> np.ndarray:
-    """Decode the values of a file; a ValueError names the file, and ends in the hint."""
+    """Decode the values of a file; a ValueError names the file and ends with the hint."""
     try:
         return decode(values)
     except ValueError as error:
@@ -95,22 +95,22 @@ def _scene_name(path: Path) -> str:
 
 
 def _rgb(path: Path, picture: png.Picture, opaque: bool = False) -> Image.Image:
+    """Convert a picture of 8 bits to RGB; with ``opaque`` transparency is refused, else dropped."""
     if picture.depth > 8:
         raise ValueError(f"expected an 8-bit image in {path}, got {picture}: convert it to 8-bit RGB")
     image = picture.image
     if image.mode == "RGB" and not (opaque and "transparency" in image.info):
         return image
-    # By way of RGBA, or else Pillow warns of a palette with transparency. Alpha is dropped, not blended.
+    # By way of RGBA, since Pillow would warn of a palette with transparency. Alpha is dropped, not blended.
     image = image.convert("RGBA")
     if opaque and (clear := np.array(image.getchannel("A")) < 255).any():
         raise ValueError(
             f"expected an opaque label map in {path}, got transparency, first found at pixel "
-            f"{labels.first_place(clear)}: "
-            "save it without alpha, every pixel in an official colour"
+            f"{labels.first_place(clear)}: save it without alpha, every pixel in an official colour"
         )
     return image.convert("RGB")
 
 
 def _holds_ids(picture: png.Picture) -> bool:
-    """Tell if a picture is of ids; fewer bits are none: 3 of 4 bits is 3 to some programs and 51 of 255 to others."""
+    """Tell if a picture holds ids. With fewer bits it does not: 3 of 4 bits is 3 to some programs and 51 to others."""
     return picture.kind == "grey" and picture.depth >= 8

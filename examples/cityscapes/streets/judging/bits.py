@@ -1,4 +1,4 @@
-"""Bits per dimension that the photos of a split cost (section 5.1)."""
+"""Conditional bits per dimension of a split (section 5.1 of the Full-Glow paper)."""
 
 import math
 from typing import Any
@@ -12,10 +12,10 @@ from streets.runs.run import Run
 
 @torch.no_grad()
 def bits(run: Run, dataset: Dataset, draws: int, batch_size: int, seed: int) -> dict[str, Any]:
-    """Measure the conditional bits per dimension of a split, their mean and its standard error over the pairs.
+    """Measure the conditional bits per dimension of a split: the mean over the pairs and its standard error.
 
-    One draw of the dequantization noise gives an upper bound of the integers' own; the mean of the densities of
-    several draws gives the importance-weighted bound, which is tighter.
+    One draw of the dequantization noise gives an upper bound on the bits of the 8-bit images; the mean of the densities
+    of several draws gives the importance-weighted bound, which is tighter.
     """
     pairs, values = run.pairs(seed), []
     for batch in DataLoader(dataset, batch_size):

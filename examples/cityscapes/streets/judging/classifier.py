@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
-from streets.data.datasets import open_dataset
+from streets.data.datasets import open_split
 from streets.data.labels import IGNORED
 from streets.judging.judges import class_indices
 from streets.judging.judges.pspnet import CITYSCAPES, PSPNet, PSPNetJudge, normalize
@@ -60,7 +60,7 @@ def train(config: Config) -> Path:
 
 
 def check(config: Config) -> None:
-    """Refuse values that no training can have."""
+    """Refuse values with which no training is possible."""
     check_counts(config, epochs=1, batch_size=2, width=1, base_size=8, generated=1, seed=0, workers=0)
     check_finite(config, "learning_rate")
     check_finite(config, "aux_weight", zero=True)
@@ -71,16 +71,16 @@ def check(config: Config) -> None:
 
 
 def open_data(config: Config) -> tuple[Any, Any]:
-    """Open the splits of training and validation."""
-    train_set = open_dataset(config.data, "train", config.image_size, config.generated, config.seed)
-    val_set = open_dataset(config.data, "val", config.image_size, max(1, config.generated // 8), config.seed)
+    """Open the training split and the validation split."""
+    train_set, val_set = (open_split(config.data, name, config.image_size, config.generated, config.seed)
+                          for name in ("train", "val"))
     if len(train_set) < config.batch_size:
         raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
     return train_set, val_set
 
 
 def batches(train_set: Any, val_set: Any, config: Config) -> tuple[DataLoader, DataLoader]:
-    """Return the batches of training, in random order, and of validation."""
+    """Return the training batches, in random order, and the validation batches."""
     order = torch.Generator().manual_seed(config.seed)
     return (DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
                        drop_last=True, persistent_workers=config.workers > 0),
@@ -136,7 +136,7 @@ def present_classes(dataset: Any, config: Config) -> dict[str, int]:
 def augment(photos: Tensor, targets: Tensor, crop: Sequence[int], scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Crop photos ``(B, 3, H, W)`` and targets ``(B, H, W)`` at random, enlarged by ``scale`` and mirrored.
 
-    Where a crop reaches beyond its photo it has the mean colour, and `IGNORED` for a target.
+    A crop that reaches beyond its photo has the mean colour there, and the target `IGNORED`.
     """
     batch, _, height, width = photos.shape
     low, high = scale
@@ -148,12 +148,12 @@ def augment(photos: Tensor, targets: Tensor, crop: Sequence[int], scale: tuple[f
     affine[:, 0, 0] *= mirror
     grid = F.affine_grid(affine, [batch, 3, *crop], align_corners=False)
     photos = F.grid_sample(photos, grid, mode="bilinear", align_corners=False)
-    # Beyond the photo there are zeros: they stand for the mean colour already, and are made to stand for IGNORED.
+    # Beyond the photo there are zeros: in photos they are the mean colour, and in these targets they mean IGNORED.
     flipped = F.grid_sample((IGNORED - targets[:, None]).float(), grid, mode="nearest", align_corners=False)
     return photos, IGNORED - flipped[:, 0].long()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean over the pixels that have a target; 0, not NaN, if none has."""
+    """Return the mean cross-entropy over the pixels that have a target; 0, not NaN, if none has."""
     total = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
     return total / (targets != IGNORED).sum().clamp(min=1)

@@ -1,13 +1,9 @@
-"""Evaluation of runs: every run measured, and its results beside the ceiling and the floors."""
+"""Evaluation of runs: measurements of each, beside those of real images (ceiling) and of two floors."""
 
 import copy
 import dataclasses
-import hashlib
-import json
 from argparse import Namespace
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,17 +19,18 @@ from streets.data.pairs import to_bytes
 from streets.judging import plots
 from streets.judging.bits import bits
 from streets.judging.judges import load_judge
+from streets.judging.kept import Kept, digest
 from streets.judging.references import references
 from streets.judging.scores import judge_samples
 from streets.judging.tables import markdown
 from streets.runs.directory import writing
 from streets.runs.run import Run
-from streets.runs.settings import check_same, differing
 from streets.system import files
 from streets.system.devices import choose_device
 from streets.training.objectives import make_objective
 
 SWEEP = tuple(i / 10 for i in range(11))
+"""Temperatures of ``--sweep``."""
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -64,10 +61,11 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], models: dict[str, Run], dataset: Any, config: Config) -> None:
-    """Write the results, their tables and plots, and samples of all models; prints the tables."""
+    """Write the results, their tables and plots, and samples of all models; print the tables."""
     out, text = config.out, markdown(results)
     files.write_json(out / "results.json", results)
-    (out / "results.md").write_text(text)
+    with files.written(out / "results.md") as partial_file:
+        partial_file.write_text(text)
     plots.plot_temperatures(results, out / "temperatures.png")
     plots.plot_classes(results, out / "classes.png")
     plots.plot_confusion(results, out / "confusion.png")
@@ -77,7 +75,7 @@ def write(results: dict[str, Any], models: dict[str, Run], dataset: Any, config:
 
 
 def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
-    """Return the direction and the image size that the runs have in common; ValueError if they have none."""
+    """Return the direction and the image size that the runs have in common; ValueError if they differ."""
     first = models[0]
     for run in models:
         if run.direction != first.direction:
@@ -91,7 +89,7 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
 
 
 def chosen_judge(config: Config, direction: str) -> str:
-    """Return the name of the judge; ValueError if it is none for images of this direction."""
+    """Return the name of the judge; ValueError if it cannot judge the images of this direction."""
     name = config.judge or ("colors" if direction == "photo2label" else None)
     if name is None or (name == "colors") != (direction == "photo2label"):
         raise ValueError(f"--judge {name}: photos need one of espnet-camvid, pspnet, and label maps colors; these runs "
@@ -100,7 +98,7 @@ def chosen_judge(config: Config, direction: str) -> str:
 
 
 def checked(config: Config) -> Config:
-    """Return the configuration with its temperatures; ValueError if it cannot be measured, before any work is done."""
+    """Return the configuration with its temperatures; ValueError, before any work is done, if it is not valid."""
     if not config.runs:
         raise ValueError("there is nothing to evaluate: give the directories of one or several runs of train.py")
     check_counts(config, repeats=1, draws=1, scenes=1, batch_size=1, generated=1, seed=0)
@@ -110,30 +108,6 @@ def checked(config: Config) -> Config:
     for temperature in (*temperatures, config.picture_temperature):
         check_temperature(temperature, "flow")
     return dataclasses.replace(config, temperatures=temperatures)
-
-
-class Kept:
-    """Figures in a file, written one by one; those of the same settings that are there are taken if ``keep``."""
-
-    def __init__(self, path: Path, settings: dict[str, Any], keep: bool, overwrite: bool):
-        self.path, self.values = path, {"settings": settings}
-        if keep and path.exists():
-            try:
-                there = json.loads(path.read_text())
-                different = differing(there["settings"], settings)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path} is no file of measurements ({error!r}): remove it") from error
-            if not different:
-                self.values = there
-            elif not overwrite:
-                check_same(path, there["settings"], settings, "give another --out, or --overwrite to replace it")
-
-    def get(self, key: str, measure: Callable[[], Any]) -> Any:
-        """Return the figure of that name, measured now if it is not there."""
-        if key not in self.values:
-            self.values[key] = measure()
-            files.write_json(self.path, self.values)
-        return self.values[key]
 
 
 def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> dict[str, Any]:
@@ -157,7 +131,7 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
 def training_cost(run: Run, item: dict[str, Any]) -> dict[str, float] | None:
     """Return training images seen, hours, and floating-point operations of a training step for one image of this size.
 
-    None of a model that was not trained by train.py.
+    None for a model without curves, such as an exported one.
     """
     epochs = [row for row in run.metrics() if row["split"] == "train"]
     if not epochs:
@@ -175,7 +149,7 @@ def training_cost(run: Run, item: dict[str, Any]) -> dict[str, float] | None:
 
 @torch.no_grad()
 def pictures(models: dict[str, Run], dataset: Any, config: Config) -> tuple[list, list[str]]:
-    """Draw columns of images (rows, 3, H, W), and their titles: given images, real ones, a sample of each model."""
+    """Return columns of images (rows, 3, H, W) and their titles: given images, real ones, a sample of each model."""
     batch = default_collate([dataset[i] for i in spread(len(dataset), config.scenes)])
     pairs = next(iter(models.values())).pairs(config.seed)
     columns, titles = [batch[pairs.source], batch[pairs.target]], ["condition", "real"]
@@ -194,11 +168,3 @@ def unique_names(models: list[Run]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"two of the runs have the name {max(names, key=names.count)}: rename a directory")
     return names
-
-
-def digest(path: Path | None) -> str | None:
-    """Compute the SHA-256 of a file, or of the weights and the configuration in a directory."""
-    if path is None:
-        return None
-    files = [path] if path.is_file() else [path / "model.safetensors", path / "config.json"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -11,7 +11,7 @@ from streets.judging.tables import Results, best
 
 
 def plot_temperatures(results: Results, path: Path) -> None:
-    """Plot the three scores against temperature, ceiling and floors as lines."""
+    """Plot the three scores against temperature, with ceiling and floors as lines."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, 3), SCORES.items(), strict=True):
         for name, run in results["runs"].items():
@@ -43,7 +43,7 @@ def plot_classes(results: Results, path: Path) -> None:
 
 
 def plot_confusion(results: Results, path: Path) -> None:
-    """Plot confusion matrices, rows (classes asked for) in percent: real images, and each model at its best."""
+    """Plot confusion matrices with a row for each class of the label maps: real images, and each model at its best."""
     matrices = {"real": results["references"]["real"]["confusion"]}
     matrices |= {name: best(run["scores"])["confusion"] for name, run in results["runs"].items()}
     columns = min(4, len(matrices))

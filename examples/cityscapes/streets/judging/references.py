@@ -11,7 +11,7 @@ from streets.judging.scores import Scores
 
 
 def references(dataset: Any, train_set: Any, judge: Judge, direction: str, batch_size: int) -> dict[str, dict]:
-    """Score images that no model made: the ceiling of real ones, and two floors."""
+    """Score images that no model made: real ones (the ceiling), and two floors."""
     if len(dataset) < 2:
         raise ValueError(f"a split of {len(dataset)} pairs has no other scene to compare with: choose another --split")
     key = "photo" if direction == "label2photo" else "condition"
@@ -32,7 +32,7 @@ def references(dataset: Any, train_set: Any, judge: Judge, direction: str, batch
 
 
 def mean_colors(dataset: Any) -> Tensor:
-    """Return the mean colour of every label id in the photos of a data set, of all pixels where there is none.
+    """Return the mean colour of every label id in the photos of a data set; for absent ids, that of all pixels.
 
     Shape: ``(256, 3)``, uint8.
     """
@@ -47,6 +47,6 @@ def mean_colors(dataset: Any) -> Tensor:
 
 
 def chunks(length: int, size: int) -> Iterator[range]:
-    """Divide a length into ranges of a size."""
+    """Yield consecutive ranges of ``size`` indices, which end before ``length``."""
     for start in range(0, length, size):
         yield range(start, min(start + size, length))

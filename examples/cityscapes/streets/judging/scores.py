@@ -20,7 +20,7 @@ SCORES = {"pixel_accuracy": "pixel acc.", "class_accuracy": "class acc.", "mean_
 
 
 class Scores:
-    """Pixel accuracy, class accuracy and mean IoU in percent, of one confusion matrix over all that was added.
+    """Pixel accuracy, class accuracy and mean IoU in percent, from one confusion matrix over all added images.
 
     The means run over the classes that occur in the label maps; unlabeled pixels, and labels that the judge does not
     know, do not count.
@@ -37,7 +37,7 @@ class Scores:
         })
 
     def add(self, classes: Tensor, labels: Tensor) -> None:
-        """Add the judge's classes (B, H, W) beside the label maps, official ids (B, H, W)."""
+        """Add the judge's class indices (B, H, W) and the label maps, official ids (B, H, W)."""
         self.metrics.update(classes.cpu(), class_indices(self.judge, labels))
 
     def compute(self) -> dict[str, Any]:
@@ -62,11 +62,11 @@ class Scores:
 def judge_samples(
     run: Run, dataset: Dataset, judge: Judge, temperature: float | None, repeats: int, batch_size: int, seed: int
 ) -> dict[str, Any]:
-    """Score ``repeats`` samples of every scene, each a synthesis of the whole split, and their differences.
+    """Score ``repeats`` syntheses of a split, each a sample of every scene, and measure their differences.
 
-    A model without temperature has None for it. ``distance`` is the root mean square difference between two samples of
-    a scene, images being in 0 to 1, and ``changed`` the percentage of pixels whose class the judge changes between
-    them: means over all pairs and scenes.
+    ``temperature`` is None for a model that has none. ``distance`` is the root mean square difference between two
+    samples of a scene, with images in 0 to 1, and ``changed`` the percentage of pixels whose class the judge changes
+    between them: means over all pairs of samples and all scenes.
     """
     scores = [Scores(judge) for _ in range(repeats)]
     distances: list[Tensor] = []

@@ -8,6 +8,7 @@ from streets.judging.scores import SCORES
 Results = dict[str, Any]
 REFERENCES = {"real": "real images (ceiling)", "mean colours": "mean colour of each class (floor)",
               "another scene's": "another scene's image (floor)"}
+"""Titles of the ceiling and the floors."""
 
 
 def best(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -16,13 +17,13 @@ def best(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def shown(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Choose the scores that a run shows in the table: at temperature 1 (else the nearest), and at its best."""
+    """Choose the scores of a run for Table 1: at temperature 1 (or the nearest), and at the best if different."""
     plain = min(run["scores"], key=lambda score: 0 if score["temperature"] is None else abs(score["temperature"] - 1))
     return [plain] if best(run["scores"]) is plain else [plain, best(run["scores"])]
 
 
 def markdown(results: Results) -> str:
-    """Write Table 1 (all models), Table 2 (all temperatures) and the classes."""
+    """Write Table 1 (all models), Table 2 (all temperatures) and the table of classes in Markdown."""
     settings = results["settings"]
     height, width = settings["image_size"]
     lines = [
@@ -42,7 +43,7 @@ def markdown(results: Results) -> str:
 
 
 def table_1(results: Results) -> Iterator[list[str]]:
-    """Give the rows of all models, ceiling and floors."""
+    """Yield the rows of all models, the ceiling and the floors."""
     for name, run in results["runs"].items():
         bits, training = run["bits_per_dim"], run["training"]
         first = [name, "" if bits is None else number(bits["mean"], bits["standard_error"], 3)]
@@ -57,14 +58,14 @@ def table_1(results: Results) -> Iterator[list[str]]:
 
 
 def table_2(results: Results) -> Iterator[list[str]]:
-    """Give the rows of all temperatures."""
+    """Yield the rows of all temperatures."""
     for name, run in results["runs"].items():
         for score in run["scores"]:
             yield [name, *row_of(score)]
 
 
 def table_of_classes(results: Results) -> Iterator[list[str]]:
-    """Give the rows of all classes."""
+    """Yield the rows of all classes."""
     of_runs = [best(run["scores"])["class_iou"] for run in results["runs"].values()]
     of_references = [score["class_iou"] for score in results["references"].values()]
     for name in results["references"]["real"]["class_iou"]:
@@ -72,7 +73,7 @@ def table_of_classes(results: Results) -> Iterator[list[str]]:
 
 
 def row_of(score: dict[str, Any]) -> list[str]:
-    """Write the cells of temperature, the three scores, distance and change."""
+    """Format the cells of temperature, the three scores, distance and change."""
     temperature = "" if score["temperature"] is None else f"{score['temperature']:g}"
     scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES]
     if score["distance"] is None:  # of a single sample
@@ -81,10 +82,10 @@ def row_of(score: dict[str, Any]) -> list[str]:
 
 
 def number(mean: float, deviation: float | None, digits: int) -> str:
-    """Write a mean, and its deviation where there is one."""
+    """Format a mean, with its deviation if there is one."""
     return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
 def table(titles: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
-    """Write the lines of a table in Markdown."""
+    """Return the lines of a table in Markdown."""
     return ["| " + " | ".join(cells) + " |" for cells in (titles, ["---"] * len(titles), *rows)]

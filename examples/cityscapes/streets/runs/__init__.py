@@ -1,1 +1,1 @@
-"""The directory of a run: configuration, weights, checkpoints, curves and pictures."""
+"""Directory of a run: configuration, weights, checkpoints, curves and pictures."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: all that its continuation depends on, in one safetensors file each."""
+"""Checkpoints of a training: one safetensors file each, with everything that the training needs to continue."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,18 @@ from models.weights import load_exactly
 from streets.system import files
 
 FORMAT = 1
-"""Format of the files; a number that this code does not know is refused."""
+"""Number of the file format; files of another format are refused."""
 NEEDED = {"step", "best", "skipped", "log_length", "pairs"}
+"""Facts that every checkpoint has."""
 KEPT = 2
-"""Checkpoints that are kept, the last ones."""
+"""Number of checkpoints that are kept, the last ones."""
 PATTERN = "step_*.safetensors"
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write the checkpoint of a step, and then remove all but the last two, and what cannot be of this run's past."""
+    """Write the checkpoint of a step, then remove all but the last two, and any of later steps."""
     folder.mkdir(exist_ok=True)
     for left in folder.glob("*.partial"):  # by processes that were killed
         left.unlink()
@@ -38,12 +39,12 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping
 
 
 def found(folder: Path) -> list[Path]:
-    """List the checkpoints that are there, the last one first."""
+    """List the checkpoints in a folder, the last one first."""
     return sorted(folder.glob(PATTERN), reverse=True)
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the tensors and facts of a checkpoint; ValueError with the reason if it cannot be read."""
+    """Read the tensors and facts of a checkpoint; a ValueError gives the reason if that fails."""
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
@@ -57,7 +58,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def last(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """Read the last checkpoint that can be read, None if there is none at all; says which ones are passed over.
+    """Read the last readable checkpoint, and print which ones are passed over; None if there are no checkpoints.
 
     Raises:
         ValueError: there are checkpoints, and none can be read.
@@ -83,7 +84,7 @@ def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, 
 
 
 def load_optimizers(optimizers: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors back, each in the memory layout that its optimizer would have made."""
+    """Load the state of the optimizers, each tensor in the memory layout that its optimizer would have chosen."""
     parameters = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
     for name, value in tensors.items():
         n, i, quantity = name.split(".")
@@ -93,10 +94,10 @@ def load_optimizers(optimizers: Sequence[torch.optim.Optimizer], tensors: Mappin
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with the prefix and a point, without it."""
+    """Return the tensors whose names begin with the prefix and a dot, under the rest of their names."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def load(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load the part of a checkpoint that is a module's."""
+    """Load a module from the tensors of a checkpoint under the prefix."""
     load_exactly(module, under(prefix, tensors), path, "the checkpoint belongs to another model: give another --out")

@@ -1,4 +1,4 @@
-"""The configuration of a run: read, checked, and turned into the model that it is of."""
+"""Configuration of a run: reading and checking it, and building the model that it describes."""
 
 import inspect
 import json
@@ -16,7 +16,7 @@ from streets.config.training import Config
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of condflows and torch that run now."""
+    """Return the versions of condflows and torch that are in use."""
     return {"condflows": condflows.__version__, "torch": torch.__version__}
 
 
@@ -37,7 +37,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def check_config(config: Any, where: object) -> None:
-    """Refuse a configuration of no model that this condflows has; the message calls it ``where``."""
+    """Refuse a configuration that fits no model of this condflows; the message calls it ``where``."""
     writer = other_version(config)
     if writer is not None and writer > Version(condflows.__version__):
         raise ValueError(f"{where}: {install(writer)}")
@@ -59,7 +59,7 @@ def check_config(config: Any, where: object) -> None:
 
 
 def other_version(config: Any) -> Version | None:
-    """Return the version of condflows that wrote a configuration, where it says so and is not this one."""
+    """Return the version of condflows that wrote a configuration; None if it is this one, or unknown."""
     try:
         writer = Version(config["versions"]["condflows"])
     except (LookupError, TypeError, InvalidVersion):
@@ -68,12 +68,12 @@ def other_version(config: Any) -> Version | None:
 
 
 def install(writer: Version) -> str:
-    """Advise to install the version that wrote a file."""
+    """Write the advice to install the version that wrote a file."""
     return f"condflows {writer} wrote it, and this is {condflows.__version__}: pip install condflows=={writer}"
 
 
 def build_model(config: Mapping[str, Any], where: object) -> Any:
-    """Build the model of a configuration, with the weights of a start."""
+    """Build the model of a configuration, with initial weights."""
     try:
         return MODELS[config["model"]](**config["model_arguments"])
     except Exception as error:  # what a model's builder raises for arguments of another kind

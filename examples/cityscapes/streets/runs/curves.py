@@ -88,7 +88,7 @@ class Logger:
 
 
 def read_curves(path: Path) -> list[Row]:
-    """Read the rows of a ``metrics.csv`` as text, as far as they are whole; says where it stops if that is early.
+    """Read the whole rows of a ``metrics.csv`` as text; prints where it is damaged, if it is.
 
     Raises:
         ValueError: the file has no header of a table of a training.
@@ -120,14 +120,14 @@ def cut(path: Path, length: int) -> list[Row]:
 
 
 def whole_rows(content: bytes, path: Path) -> tuple[list[Row], int]:
-    """Read the rows of a table up to the first that is damaged; returns them, and how many bytes they take.
+    """Return the rows of a table up to the first that is damaged, and their length in bytes with that of the header.
 
     Raises:
-        ValueError: there is not even a header, of which ``path`` is named.
+        ValueError: the content does not begin with the header of such a table; the message names ``path``.
     """
     *lines, _ = content.split(b"\n")  # the last one is still being written
-    names: list[str] = lines[0].decode(errors="replace").strip().split(",") if lines else []
-    if lines and missing(names):
+    names = (lines[0] if lines else content).decode(errors="replace").strip().split(",")
+    if content and missing(names):
         raise ValueError(f"{path} is no table of a training, without {', '.join(missing(names))}: restore it, or "
                          "remove it")
     rows: list[Row] = []

@@ -53,3 +53,4 @@ def create(out: Path, config: dict[str, Any]) -> None:
 def update(out: Path, config: dict[str, Any]) -> None:
     """Write the configuration that a run goes on with."""
     files.write_json(out / "config.json", read_config(out) | config)
+    (out / "samples").mkdir(exist_ok=True)

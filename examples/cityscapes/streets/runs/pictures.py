@@ -1,4 +1,4 @@
-"""Pictures of images: grids, and PNG files that are whole."""
+"""Pictures: grids of images, and PNG files that are written whole or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from streets.system import files
 
 
 def grid(columns: Sequence[Tensor], padding: int = 2, least: int = 96) -> Tensor:
-    """Lay out images in columns, ``(rows, 3, H, W)`` in [0, 1] each, in one picture ``(3, height, width)`` in uint8.
+    """Lay out columns of images, each ``(rows, 3, H, W)`` in [0, 1], in one picture ``(3, height, width)``, uint8.
 
-    Images of less than ``least`` pixels in height are enlarged by a whole factor.
+    Images less than ``least`` pixels high are enlarged by a whole factor.
     """
     cells = torch.stack([column.float().cpu().clamp(0, 1) for column in columns], dim=1)
     enlarge = -(-least // cells.shape[-2])

@@ -28,7 +28,7 @@ except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
 CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "data_statistics", "versions")
-"""Keys of an exported config.json, of all that a run's has."""
+"""Keys of a run's config.json that an exported one keeps."""
 
 CARD = """
 ---
@@ -88,7 +88,7 @@ class Pretrained(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Pretrained":
-        """Load the model of a directory, or else of that name on the hub; weights that are no safetensors are not read.
+        """Load the model in a directory, or else of that name on the hub; only safetensors are read.
 
         Beside the mixin's options: ``weights``, as in ``from_run``, and ``map_location``, a device.
 
@@ -105,7 +105,7 @@ class Pretrained(
         return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write the model, as the mixin does, into any directory but that of a training."""
+        """Write the model, as the mixin does, into any directory but one that holds a training."""
         if stored.has_training(Path(save_directory)):
             raise ValueError(f"{save_directory} holds a training, whose files would no longer belong together: give "
                              "another directory")
@@ -156,6 +156,7 @@ class Pretrained(
 
     @classmethod
     def _load(cls, config: Mapping[str, Any], weights: Path, map_location: str | torch.device) -> "Pretrained":
+        """Load a model from its configuration and a file of weights."""
         pretrained = cls(config)
         stored.load_weights(pretrained.model, weights, pretrained.config)
         return pretrained.to(map_location).eval()

@@ -26,16 +26,16 @@ class Run:
         self.direction: str = self.config.get("direction", "label2photo")
 
     def pairs(self, seed: int = 0) -> Pairs:
-        """Return what turns batches of a data set into what the model takes."""
+        """Return the conversion of a data set's batches into inputs of the model."""
         return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed)
 
     def metrics(self) -> list[Row]:
-        """Read the rows of metrics.csv; none where there is only a model."""
+        """Read the rows of metrics.csv; an exported model has none."""
         curves = self.path / "metrics.csv"
         return read_curves(curves) if curves.exists() else []
 
     def check_size(self, size: Sequence[int]) -> None:
-        """Refuse images that the model's levels do not divide, or that are no images."""
+        """Refuse an image size that is not positive, or that the model's levels do not divide."""
         arguments = self.config["model_arguments"]
         levels = arguments.get("depth") or len(
             arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)

@@ -1,4 +1,4 @@
-"""Weights of a run: saved whole, found, and loaded into the model that they are of."""
+"""Weights of a run: saving, finding and loading them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,22 @@ from streets.runs.configuration import build_model, install, other_version, read
 from streets.system import files
 
 WEIGHTS = {"best": "best.safetensors", "last": "model.safetensors"}
-"""Files of the weights of the best validation and of the last ones."""
+"""Files of the weights of the best validation, and of the last weights."""
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the weights so that a reader sees the old file or the new one, never a part of it."""
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     with files.written(path) as partial:
-        partial.write_bytes(save(state))  # save_file makes a file that its owner alone can read
+        partial.write_bytes(save(state))  # save_file makes a file that only its owner can read
 
 
 def load_weights(model: nn.Module, path: Path, config: Mapping[str, Any]) -> None:
-    """Load weights into the model that the configuration is of.
+    """Load weights into the model of a configuration.
 
     Raises:
-        ValueError: they are not there, damaged, or of another model; where another condflows wrote them, its version.
+        ValueError: they are missing, damaged, or of another model; the message names the condflows that wrote them, if
+            that is another version.
     """
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in path.parent.glob("*.safetensors"))) or "no weights"
@@ -46,10 +47,10 @@ def load_model(run: Path, weights: str = "model.safetensors") -> Any:
 
 
 def has_training(directory: Path) -> bool:
-    """Tell if a training left its files there; an exported model is a configuration and weights alone."""
+    """Tell if a directory has files of a training; an exported model has a configuration and weights alone."""
     return any((directory / name).exists() for name in (WEIGHTS["best"], "metrics.csv", "checkpoints"))
 
 
 def weights_file(run: Path, weights: str = "best") -> Path:
-    """Return the file of the best or the last weights of a run; of an exported model, its only ones."""
+    """Return the file of the best or the last weights of a run, or of the only weights of an exported model."""
     return run / WEIGHTS[weights if has_training(run) else "last"]

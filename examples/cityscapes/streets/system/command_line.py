@@ -1,4 +1,4 @@
-"""Command lines of the scripts: reading of options, and one line and a status for every end."""
+"""Command lines of the scripts: reading of options, error messages of one line, and exit statuses."""
 
 import contextlib
 import io
@@ -13,42 +13,42 @@ import tyro
 Config = TypeVar("Config")
 
 LONGEST = 4000
-"""Characters of a message, of which a damaged file or a list of names could have any number."""
+"""Most characters of a message, which a damaged file or a list of names could make very long."""
 
 
 def parse(script: str, kind: type[Config], arguments: list[str], **options: Any) -> Config:
-    """Read the options of a command line; one that cannot be read ends in one line and exit status 2."""
-    said = io.StringIO()
+    """Read the options of a command line; if that fails, print one line and exit with status 2."""
+    messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(messages):
             return tyro.cli(kind, prog=script, args=arguments, **options)
     except SystemExit as end:
         if not end.code:  # --help
             raise
-    # A box: its title, and paragraphs between rules.
-    lines = [line.strip(" │|") for line in said.getvalue().splitlines()[1:]]
+    # The messages are drawn as a box: a title, and paragraphs between horizontal lines.
+    lines = [line.strip(" │|") for line in messages.getvalue().splitlines()[1:]]
     text = " ".join(line if line.strip("─-╭╮╰╯ ") else ";" for line in lines).partition("For full helptext")[0]
     text = text.removeprefix("; ").removeprefix("Error parsing ").replace(" ; ", "; ").rstrip(" ;.")
     refuse(script, f"{text}: {script} --help names all options")
 
 
 def refuse(script: str, reason: str) -> NoReturn:
-    """End in one line and exit status 2, which each of several processes does for itself."""
+    """Print one line and exit with status 2; each of several processes prints its line."""
     rank = int(os.environ.get("RANK", 0))
     print(f"process {rank}: " * (rank > 0) + f"{script}: error: {one_line(reason)}", file=sys.stderr)
     end(2)
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line that can be read: without control characters, and cut in the middle if it is long."""
+    """Return a text as one readable line: without control characters, and cut in the middle if it is long."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
     return line if len(line) <= LONGEST else f"{line[:LONGEST // 2]} ... {line[-LONGEST // 2:]}"
 
 
 def run(script: str, work: Callable[[], object]) -> None:
-    """Do the work; a mistake of the user's ends in one line and exit status 2, Ctrl-C in 130.
+    """Do the work; a user's mistake ends in one line and exit status 2, Ctrl-C in exit status 130.
 
-    Of several processes each has its line, for the mistake may be in the files or the GPU of one of them alone.
+    Each of several processes prints its line, since the mistake may be in the files or the GPU of one of them alone.
     """
     for name in ("stdout", "stderr"):  # None where it was closed, which tqdm cannot write to
         setattr(sys, name, getattr(sys, name) or nowhere())
@@ -71,14 +71,14 @@ def run(script: str, work: Callable[[], object]) -> None:
 
 
 def nowhere() -> IO[str]:
-    """Open a file that keeps nothing."""
+    """Open a file that discards all output."""
     return open(os.devnull, "w")
 
 
 def mistake(error: Exception) -> str | None:
-    """Explain an error that the user can mend; None for one of the program's own."""
+    """Explain an error that the user can correct; None for a fault of the program."""
     text = str(error)
-    if isinstance(error, MemoryError) or any(said in text for said in ("allocate memory", "out of memory")):
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in ("allocate memory", "out of memory")):
         return "there is not enough memory: take smaller images, batches or models (train.py --dry-run predicts it)"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}: check the path, its permissions and the space on its disk"
@@ -86,8 +86,8 @@ def mistake(error: Exception) -> str | None:
 
 
 def end(status: int) -> NoReturn:
-    """Leave with this exit status."""
-    if connected():  # the others may wait for this process, and would if it took its leave of them
+    """Exit with this status."""
+    if connected():  # an ordinary exit would wait for the other processes, which may wait for this one
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -95,6 +95,6 @@ def end(status: int) -> NoReturn:
 
 
 def connected() -> bool:
-    """Tell if this process is one of several that compute together."""
+    """Tell if this process is connected to others that compute with it."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_initialized()

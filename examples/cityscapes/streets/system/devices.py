@@ -1,4 +1,4 @@
-"""The device that a process computes on."""
+"""Device that a process computes on."""
 
 import torch
 
@@ -6,9 +6,9 @@ from streets.system import processes
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name; of None a GPU if there is one, else the CPU.
+    """Return the device of that name; for None a GPU if there is one, else the CPU.
 
-    ``cuda`` is each process's own GPU where several compute together.
+    With several processes ``cuda`` is a different GPU in each of them.
 
     Raises:
         ValueError: torch knows no such device, or cannot use it here.
@@ -23,7 +23,7 @@ def choose_device(name: str | None) -> torch.device:
         torch.empty(0, device=device)
         if device.type == "meta":
             raise RuntimeError("it holds no values")
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+    except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
         reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise ValueError(f"--device {name}: {reason}: give cpu, or cuda:0 where torch finds a GPU") from error
     return device

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process or the machine stops."""
+"""Writing of files that are complete or absent, whenever the process or the machine stops."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """Give the place to write a file to: a reader of ``path`` sees the old file or the new one, never a part of it.
+    """Yield a path to write a file to: a reader of ``path`` sees the old file or the new one, never a part of it.
 
         with written(out / "notes.txt") as partial:
             partial.write_text("...")
 
-    The new file is on the disk before it takes the place of the old one. What fails within leaves the old one as it
-    was. A process that is killed may leave ``notes.txt.partial``, which nobody reads and the next write removes.
+    The new file is on the disk before it takes the place of the old one. If the block fails, the old one
+    stays. A process that is killed may leave ``notes.txt.partial``, which nothing reads and the next write removes.
 
     Raises:
         OSError: the file cannot be written; the message names it.
@@ -31,7 +31,7 @@ def written(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
-        with suppress(OSError):  # of the two errors the first one counts
+        with suppress(OSError):  # the first of the two errors is raised
             partial.unlink(missing_ok=True)
         if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.filename is None):
             raise OSError(f"{path} cannot be written: {error}") from error  # a full disk, for example
@@ -46,7 +46,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Put the names in a directory on the disk; without effect where the system cannot, as on Windows."""
+    """Write the names in a directory to the disk; does nothing where the system cannot, as on Windows."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

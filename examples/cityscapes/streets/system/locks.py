@@ -1,4 +1,4 @@
-"""One writer for a directory: a second process is told which one is there, and ends."""
+"""One writer for each directory: a second process is told which one writes there, and ends."""
 
 import json
 import os
@@ -21,7 +21,7 @@ WITHOUT_LOCKS = {ENOLCK, ENOSYS, EOPNOTSUPP}
 
 @contextmanager
 def one_writer(directory: Path, option: str = "--out") -> Iterator[None]:
-    """Hold a directory for this process, which makes it where there is none.
+    """Hold a directory for this process, so that no other writes into it; a missing directory is made.
 
     The lock is the operating system's: it ends with the block or with the process, SIGKILL included, and holds across
     machines as far as the file system carries locks. A directory that was made here and stays empty is removed.

@@ -1,4 +1,4 @@
-"""The processes of a run that ``torchrun`` started; in a single process everything here is the identity."""
+"""Communication of the processes that ``torchrun`` started; a single process gets back what it gives."""
 
 import os
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def world() -> int:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Compute as a single process does, until the end of the block, however many there are."""
+    """Compute as a single process does until the end of the block, however many there are."""
     before = _alone.set(True)
     try:
         yield
@@ -34,13 +34,13 @@ def alone() -> Iterator[None]:
 
 
 def local_rank() -> int:
-    """Return the number of this process among those of its machine, and of its GPU."""
+    """Return the number of this process among those of its machine, which is also that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Connect the processes; they compute on devices like this one."""
+    """Connect the processes until the end of the block; all compute on a device of this type."""
     if world() == 1 or dist.is_initialized():
         yield
         return
@@ -50,7 +50,7 @@ def group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
     try:
         yield
-    except SystemExit:  # of all processes; where one of them fails, leaving the group would wait for the others
+    except SystemExit:  # of all processes; after an error in one, destroying the group would wait for the others
         dist.destroy_process_group()
         raise
     dist.destroy_process_group()
@@ -74,7 +74,7 @@ def largest(number: int, device: torch.device) -> int:
 
 
 def texts(text: str, device: torch.device) -> list[str]:
-    """Gather the texts of all processes in their order; as bytes, for nothing is unpickled here."""
+    """Gather the texts of all processes in their order; they travel as bytes, so that nothing is unpickled."""
     if world() == 1:
         return [text]
     own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)

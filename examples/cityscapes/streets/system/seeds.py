@@ -1,4 +1,4 @@
-"""Seeds that depend on what they are for, and not on what else was drawn before."""
+"""Seeds that depend on their purpose alone, not on earlier random numbers."""
 
 import hashlib
 

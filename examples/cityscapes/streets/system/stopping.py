@@ -7,16 +7,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 PREEMPTED, INTERRUPTED = 75, 130
-"""Exit status after SIGTERM, EX_TEMPFAIL of sysexits.h: the same command goes on later; and after Ctrl-C."""
+"""Exit statuses after SIGTERM (EX_TEMPFAIL of sysexits.h: the same command goes on later) and after Ctrl-C."""
 
 
 class Stop:
-    """A request to stop, if a signal made one; work looks at it where it can stop."""
+    """Request to stop, set by a signal and read by the training wherever it can stop."""
 
     status: int | None = None
-    """Exit status that it asks for."""
+    """Exit status that was requested; None while nothing was."""
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         if number == signal.SIGINT and self.status == INTERRUPTED:
             raise KeyboardInterrupt  # asked twice
         self.status = PREEMPTED if number == signal.SIGTERM else INTERRUPTED
@@ -24,7 +25,7 @@ class Stop:
 
 @contextmanager
 def requests() -> Iterator[Stop]:
-    """Take SIGTERM and SIGINT as requests, until the end of the block."""
+    """Turn SIGTERM and SIGINT into requests to stop, until the end of the block."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
         yield stop

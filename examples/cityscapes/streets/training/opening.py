@@ -1,4 +1,4 @@
-"""Opening of a training: everything that refuses, builds, initializes or loads, before the first step is made."""
+"""Opening of a training: options and files are checked, the model is built, and initialized or loaded."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import condflows
 from models import MODELS
 from streets.config.training import START_OPTIONS, Config
 from streets.data import loading
-from streets.data.datasets import open_dataset
+from streets.data.datasets import open_split
 from streets.data.pairs import Pairs
 from streets.runs import checkpoints, directory
 from streets.runs.configuration import read_config
@@ -61,7 +61,7 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
         check_resumed(out, config)
     arguments = model_arguments(config)
     pairs = Pairs(device, config.direction, config.boundaries, config.seed)
-    train_set, val_set = (open_split(config, name, device) for name in ("train", "val"))
+    train_set, val_set = (open_readable(config, name, device) for name in ("train", "val"))
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)
@@ -115,10 +115,9 @@ def last_checkpoint(out: Path, device: torch.device) -> tuple[Path, checkpoints.
     return found or ((Path(path), checkpoints.read(Path(path))) if path else None)
 
 
-def open_split(config: Config, name: str, device: torch.device) -> Any:
+def open_readable(config: Config, name: str, device: torch.device) -> Any:
     """Open a split of the data, on request without the pairs that cannot be read."""
-    length = config.generated if name == "train" else max(1, config.generated // 8)
-    dataset = open_dataset(config.data, name, config.image_size, length, config.seed)
+    dataset = open_split(config.data, name, config.image_size, config.generated, config.seed)
     bad = loading.unreadable(dataset, config.workers, device, name) if config.skip_bad_files else {}
     if not bad:
         return dataset

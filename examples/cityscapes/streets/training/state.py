@@ -14,7 +14,6 @@ from streets.data.loading import Order
 from streets.data.pairs import Pairs
 from streets.runs import checkpoints
 from streets.runs.configuration import versions
-from streets.runs.curves import Logger
 from streets.runs.weights import WEIGHTS, save_weights
 from streets.system import processes
 from streets.system.stopping import INTERRUPTED, Stop
@@ -47,7 +46,8 @@ class Training:
     """Step of the last checkpoint."""
     stream: Iterator[Any] = field(default_factory=lambda: iter(()))
     """Batches of the steps that are left."""
-    _log: Logger | None = None
+    log: Any = None
+    """Logger of the curves, in the first process."""
 
     @property
     def main(self) -> bool:
@@ -63,16 +63,6 @@ class Training:
     def result(self) -> Any:
         """Model that is validated, sampled and saved: the moving average where there is one."""
         return self.average.module if self.average else self.model
-
-    @property
-    def log(self) -> Logger:
-        """Curves of the run, in the first process."""
-        assert self._log is not None
-        return self._log
-
-    @log.setter
-    def log(self, log: Logger) -> None:
-        self._log = log
 
     def checkpoint(self) -> None:
         """Write all that the following steps depend on, unless that was done."""

@@ -1,1 +1,1 @@
-"""Use of trained models: samples, synthetic data sets, transfer of content."""
+"""Use of trained models: samples, synthetic data sets, content transfer."""

@@ -1,4 +1,4 @@
-"""Synthetic data sets in the Cityscapes layout: written by any number of processes, continued after any stop."""
+"""Synthetic data sets in the Cityscapes layout: any number of processes write them, and continue after any stop."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ PARTIAL = ".partial-"
 
 
 def check_augment(run: Run, config: Config, temperatures: Mapping[str, float]) -> None:
-    """Refuse a run, or options, that make no data set."""
+    """Refuse runs and options from which no data set can be made."""
     if run.direction != "label2photo" or run.name == "glow":
         raise ValueError(f"--augment: {run.path} is a {run.direction} run of {run.name}, which makes no photos of "
                          "label maps: give another run")
@@ -44,7 +44,7 @@ def check_augment(run: Run, config: Config, temperatures: Mapping[str, float]) -
 
 def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config, temperature: float,
             root: Path, shard: int, count: int) -> None:
-    """Write the shard's part of a data set in the Cityscapes layout, as far as it is not there."""
+    """Write a shard of a data set in the Cityscapes layout, without the pairs that are already there."""
     claim(root, settings(run, config, temperature))
     # A data set has instances for all of its label maps or for none.
     with_instances = not isinstance(dataset, list) or all("instances" in item for item in dataset)
@@ -77,10 +77,10 @@ def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config, t
 
 
 def save_once(picture: Tensor, path: Path) -> None:
-    """Write a picture that is not there; others may do the same at the same moment, with the same bytes.
+    """Write a picture if it is not there; another process may be writing the same one, with the same bytes.
 
-    They do where a job begins again while a process of the old one still lives. Therefore the name is its own until
-    the picture is whole: nobody writes into the file of another, or puts it in place half-written.
+    That happens if a job starts again while a process of the old one is still alive. Therefore each process writes to a
+    file of a different name, and renames it when it is whole: no process sees or replaces a picture half-written.
     """
     if path.exists():
         return
@@ -89,12 +89,12 @@ def save_once(picture: Tensor, path: Path) -> None:
         save_picture(picture, own)
         os.replace(own, path)
     except FileNotFoundError:
-        if not path.exists():  # else another was first, and has tidied up
+        if not path.exists():  # else another process was first, and has tidied up
             raise
 
 
 def tidy(root: Path, split: str) -> None:
-    """Remove what killed processes left of files that are there by now."""
+    """Remove partial files that killed processes left, if the whole file is there by now."""
     for pattern in ("augment.json", f"*/{split}/*/*.png"):
         for left in root.glob(f"{pattern}{PARTIAL}*"):
             if left.with_name(left.name.rpartition(PARTIAL)[0]).exists():
@@ -102,7 +102,7 @@ def tidy(root: Path, split: str) -> None:
 
 
 def settings(run: Run, config: Config, temperature: float) -> dict[str, Any]:
-    """Return everything that the bytes of a synthetic data set depend on."""
+    """Return all settings that the bytes of a synthetic data set depend on."""
     weights = run.weights
     return as_stored({
         "run": run.path, "weights": config.weights, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -113,9 +113,9 @@ def settings(run: Run, config: Config, temperature: float) -> dict[str, Any]:
 
 
 def claim(root: Path, own: dict[str, Any]) -> None:
-    """Record the settings in a directory that is new, or see that it was filled with the same; the first one wins."""
+    """Record the settings in a new directory; refuse a directory of other settings. The first process records them."""
     file = root / "augment.json"
-    # In this order: the settings are older than all else, so who sees something else sees them afterwards.
+    # In this order: the settings are written first, so a process that sees another file sees them afterwards.
     used = root.exists() and any(not path.name.startswith(file.name) for path in root.iterdir())
     if not file.exists():
         if used:
@@ -137,5 +137,5 @@ def claim(root: Path, own: dict[str, Any]) -> None:
 
 
 def own_name(path: Path) -> Path:
-    """Return a name for a file that no other process has, until the file is whole."""
+    """Return a name that no other process uses, for a file until it is whole."""
     return path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(4)}")

@@ -1,4 +1,4 @@
-"""Samples of a model for single scenes, with noise that depends on the scene alone."""
+"""Samples of a model for single scenes; their noise does not depend on other scenes or samples."""
 
 from collections.abc import Sequence
 from pathlib import Path

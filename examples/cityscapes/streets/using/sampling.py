@@ -18,7 +18,7 @@ from streets.using.scenes import choose, open_run
 
 
 def sample(config: Config) -> None:
-    """Do what the command line of sample.py says."""
+    """Write pictures or a data set, as the options say."""
     check_counts(config, samples=1, scenes=1, num_shards=1)
     if (config.out is None) == (config.augment is None):
         raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
@@ -40,7 +40,7 @@ def sample(config: Config) -> None:
 
 
 def shards(config: Config) -> tuple[int, int]:
-    """Return the number of the part that this process makes, and the number of parts."""
+    """Return the number of the shard that this process makes, and the number of shards."""
     if processes.world() == 1:
         return config.shard, config.num_shards
     if config.augment is None:

@@ -1,4 +1,4 @@
-"""Scenes to use a trained model on: of a data set, of drawn scenes, or from single files."""
+"""Scenes to use a trained model on: from a data set, drawn, or from single files."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from typing import Any
 
 from streets.config.sampling import Config
 from streets.config.transfer import Config as TransferConfig
-from streets.data.datasets import open_dataset, spread
+from streets.data.datasets import open_split, spread
 from streets.data.reading import read_label_map, read_photo
 from streets.runs.run import Run
 from streets.system.devices import choose_device
 
 SCENES = 4
-"""Scenes of a grid where nothing is said of them."""
+"""Number of scenes in a grid if no option gives it."""
 
 
 def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
-    """Open the run of a command line, its model without gradients; returns it and the size of the images."""
+    """Open the run of a command line, its model without gradients; return it and the size of the images."""
     run = Run(config.run, config.weights, choose_device(config.device))
     run.model.requires_grad_(False)
     size = config.image_size or run.image_size
@@ -26,9 +26,7 @@ def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
 
 def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) -> Any:
     """Open a split of the data set, or of drawn scenes, as many as in training."""
-    length, seed = run.config.get("generated", 640), run.config.get("seed", 0)
-    return open_dataset(config.data, config.split, size, length if config.split == "train" else max(1, length // 8),
-                        seed)
+    return open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0))
 
 
 def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
@@ -42,7 +40,7 @@ def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
 
 
 def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str, int]]:
-    """Return items, and the places of the scenes among them that were asked for, by name."""
+    """Open the scenes and choose among them: return all items, and the indices of the chosen ones by name."""
     label2photo = run.direction == "label2photo"
     option, files = ("--label-maps", config.label_maps) if label2photo else ("--photos", config.photos)
     if config.photos if label2photo else config.label_maps:

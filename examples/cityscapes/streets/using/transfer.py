@@ -1,4 +1,4 @@
-"""The content of one photo on the structure of another label map (section 5.4 of the Full-Glow paper)."""
+"""Transfer of one photo's content to the structure of another label map (section 5.4 of the Full-Glow paper)."""
 
 from streets.config.transfer import Config
 from streets.data.items import Item
@@ -14,11 +14,11 @@ REFUSED = {
     "glow": "it reads no label map, so every result would be the content as it was",
     "pix2pix": "it cannot turn a photo into noise",
 }
-"""Models without a transfer, and why."""
+"""Models that cannot transfer content, and the reasons."""
 
 
 def transfer(config: Config) -> None:
-    """Write z = f(photo given its label map) and f^-1(z given the other label map) of all pairs."""
+    """Write f^-1(z given the other label map), where z = f(photo given its label map), for all pairs."""
     run, size = open_run(config)
     if run.name in REFUSED:
         raise ValueError(f"{run.path} is a run of {run.name}: {REFUSED[run.name]}; give a conditional flow")
@@ -31,7 +31,7 @@ def transfer(config: Config) -> None:
 
 
 def put(run: Run, content: Item, structure: Item, config: Config) -> list:
-    """Put a content on a structure, and write the images; returns them, content first."""
+    """Put a content on a structure, write the images, and return them, content first."""
     context, photo = tensors(run, content, config.seed)
     noise = run.model.transform_to_noise(photo, context)
     result = run.model.transform_from_noise(noise, tensors(run, structure, config.seed)[0])
@@ -48,7 +48,7 @@ def put(run: Run, content: Item, structure: Item, config: Config) -> list:
 
 
 def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, Item]]:
-    """Return the items of content and structure, of all pairs."""
+    """Return the pairs of items, content and structure."""
     files = (config.content_photo, config.content_label, config.structure_label)
     if any(files):
         photo, label, structure = files

@@ -1,4 +1,4 @@
-"""The canvas of a scene: a pinhole camera, light, and shapes in metres that are kept in the order of painting."""
+"""Canvas of a scene: a pinhole camera, light, and shapes given in metres, kept in the order of painting."""
 
 from collections.abc import Iterable, Sequence
 from math import cos, exp, pi, sin
@@ -19,7 +19,7 @@ Point = tuple[float, float, float]  # metres
 
 
 class Scene:
-    """A scene that is empty at first, with a camera, weather and the edges of a street drawn at random."""
+    """A scene, empty at first, with a random camera, random weather and a street of random width."""
 
     def __init__(self, rng: np.random.Generator, image_size: tuple[int, int]) -> None:
         self.rng, self.size = rng, image_size
@@ -44,18 +44,14 @@ class Scene:
         sun = np.array([1.12, 0.94, 0.70]) * (1 - day) + np.array([1.0, 0.99, 0.95]) * day
         self.light = (0.45 + 0.7 * day) * (sun + (np.array([0.92, 0.97, 1.04]) - sun) * self.clouds)
         low = rng.uniform([0.75, 0.5, 0.35], [1.0, 0.7, 0.6]) * (1 - day) + np.array([0.78, 0.87, 0.95]) * day
-        high = (
-            np.array([0.3, 0.34, 0.5]) * (1 - day) + rng.uniform([0.2, 0.42, 0.75], [0.45, 0.62, 0.92]) * day
-        )
+        high = np.array([0.3, 0.34, 0.5]) * (1 - day) + rng.uniform([0.2, 0.42, 0.75], [0.45, 0.62, 0.92]) * day
         overcast = (0.45 + 0.5 * day) * np.array([0.93, 0.97, 1.0])
         self.sky_low, self.sky_high = (s + (overcast - s) * self.clouds for s in (low, high))
 
     def color(self, value: float, spread: float = 0.05, tint: float = 0.0, hue: float = 0.0) -> Color:
-        """Choose a colour about this bright, turned by `tint` from grey to `hue` (0 red, 1/3 green, 2/3 blue)."""
+        """Choose a colour of about this brightness, tinted from grey to `hue` (0 red, 1/3 green, 2/3 blue)."""
         value += self.rng.normal(0, spread)
-        return np.array(
-            [max(value + tint * cos(2 * pi * (hue - i / 3)) * (0.3 + value), 0.01) for i in range(3)]
-        )
+        return np.array([max(value + tint * cos(2 * pi * (hue - i / 3)) * (0.3 + value), 0.01) for i in range(3)])
 
     def project(self, points: Iterable[Point]) -> list[tuple[float, float]]:
         """Project points in metres to pixels of the supersampled picture."""
@@ -64,17 +60,15 @@ class Scene:
         return [(u + (x / z + curve * z) * wide, v + (eye - y) / z * high) for x, y, z in points]
 
     def begin(self, z: float) -> None:
-        """Begin an object at distance z, of the shapes that follow; farther ones are painted before it.
+        """Begin an object at distance z, made of the shapes that follow; farther objects are painted before it.
 
-        What runs along the road behind the sidewalk counts from its far end, so as not to cover the people
-        and poles in front of it.
+        Objects along the road behind the sidewalk are given the distance of their far end, so that they do not cover
+        the people and poles in front of them.
         """
         self.things.append((z, []))
 
-    def fill(
-        self, outline: Sequence[tuple[float, float]], color: Color, z: float, tag: int | None = None
-    ) -> None:
-        """Fill pixels; without a tag the map keeps what is there, as for a window in its wall."""
+    def fill(self, outline: Sequence[tuple[float, float]], color: Color, z: float, tag: int | None = None) -> None:
+        """Fill an outline in pixels; without a tag it changes the photo alone, as a window does in its wall."""
         across, down = [p[0] for p in outline], [p[1] for p in outline]
         left, right, top, bottom = min(across), max(across), min(down), max(down)
         if right < 0 or left > self.width or bottom < 0 or top > self.height:
@@ -87,17 +81,14 @@ class Scene:
         self.things[-1][1].append((outline, ink, tag))
 
     def polygon(self, points: Sequence[Point], color: Color, tag: int | None = None) -> None:
+        """Fill a polygon whose corners are in metres, with the haze of its mean distance."""
         self.fill(self.project(points), color, (points[0][2] + points[len(points) // 2][2]) / 2, tag)
 
-    def front(
-        self, x0: float, x1: float, y0: float, y1: float, z: float, color: Color, tag: int | None = None
-    ) -> None:
+    def front(self, x0: float, x1: float, y0: float, y1: float, z: float, color: Color, tag: int | None = None) -> None:
         """Fill an upright rectangle that faces the camera."""
         self.polygon([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], color, tag)
 
-    def wall(
-        self, x: float, y0: float, y1: float, z0: float, z1: float, color: Color, tag: int | None = None
-    ) -> None:
+    def wall(self, x: float, y0: float, y1: float, z0: float, z1: float, color: Color, tag: int | None = None) -> None:
         """Fill an upright rectangle that runs along the road."""
         self.polygon([(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)], color, tag)
 
@@ -106,27 +97,20 @@ class Scene:
         z = list(z)
         self.polygon([(x0, 0, d) for d in z] + [(x1, 0, d) for d in reversed(z)], color, tag)
 
-    def disc(
-        self,
-        x: float,
-        y: float,
-        z: float,
-        radii: Sequence[float],
-        color: Color,
-        tag: int | None = None,
-        rough: float = 0,
-    ) -> None:
-        """Fill an ellipse that faces the camera, of rough outline where asked for."""
+    def disc(self, x: float, y: float, z: float, radii: Sequence[float], color: Color, tag: int | None = None,
+             rough: float = 0) -> None:
+        """Fill an ellipse that faces the camera; `rough` is how far its outline varies, as a share of the radius."""
         bumps = self.rng.uniform(1 - rough, 1 + rough, len(CIRCLE)).tolist() if rough else [1.0] * len(CIRCLE)
         ring = zip(CIRCLE, bumps, strict=True)
         self.polygon([(x + radii[0] * r * c, y + radii[1] * r * s, z) for (c, s), r in ring], color, tag)
 
     def cast(self, x0: float, x1: float, z: Iterable[float], strength: float) -> None:
-        """Darken a band of the ground, less so under clouds."""
+        """Darken a band of the ground by `strength`, less so under clouds."""
         z = [max(d, 0.8) for d in z]
         outline = self.project([(x0, 0, d) for d in z] + [(x1, 0, d) for d in reversed(z)])
         self.shade.polygon(outline, fill=int(255 * (1 - strength * (1 - 0.75 * self.clouds))))
 
     def instance(self, label: int) -> int:
+        """Return the tag of the next object of a label: 1000 * label + number, counted from 0."""
         self.counts[label] += 1
         return 1000 * label + self.counts[label] - 1

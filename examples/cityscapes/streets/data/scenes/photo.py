@@ -1,4 +1,4 @@
-"""From the shapes of a scene to its photo: sky, shadows, texture, exposure and noise."""
+"""Photo and map of a scene from its shapes: sky, shadows, texture, exposure and noise."""
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -38,7 +38,7 @@ def field(scene: Scene, rows: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def heaven(scene: Scene) -> Image.Image:
-    """Paint the sky, brighter towards horizon and sun, and clouds. Smooth, hence painted small and enlarged."""
+    """Paint the sky, brighter towards horizon and sun, and clouds: smooth, so painted small and enlarged."""
     rows, columns = 64, 128
     x, y = np.linspace(-1, 1, columns), np.linspace(0, 1, rows)[:, None]
     rise = np.clip(1 - y / scene.vanishing[1], 0, 1)[..., None] ** scene.rng.uniform(0.5, 1.2)
@@ -52,6 +52,7 @@ def heaven(scene: Scene) -> Image.Image:
 
 
 def develop(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the shapes of a scene into its photo, uint8 (H, W, 3), and its map of objects, int32 (H, W)."""
     photo, objects = heaven(scene), Image.new("I", (scene.width, scene.height), SKY)
     ground, *things = sorted(scene.things, key=lambda thing: -thing[0])
     paint(scene, photo, objects, [ground])
@@ -68,11 +69,8 @@ def develop(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     fields = [field(scene, rows, scene.size) for rows in (70, 28, 5)]
     x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
     tilt, fall, exposure = rng.normal(0, 0.1, 2), rng.uniform(0, 0.22), np.exp(rng.normal(0.03, 0.12))
-    balance, gamma, noise = (
-        np.exp(rng.normal(0, 0.04, 3)),
-        np.exp(rng.normal(-0.08, 0.12)),
-        rng.uniform(0.004, 0.015),
-    )
+    balance, gamma = np.exp(rng.normal(0, 0.04, 3)), np.exp(rng.normal(-0.08, 0.12))
+    noise = rng.uniform(0.004, 0.015)
     gain = exposure * (1 + tilt[0] * x + tilt[1] * y / 2) * (1 - fall * (x**2 + y**2) / 2)
     # Grain comes last: it takes a number per pixel, and nothing else may depend on the image size.
     texture = [rng.standard_normal(scene.size, dtype=np.float32), *fields]
@@ -83,6 +81,7 @@ def develop(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def paint(scene: Scene, photo: Image.Image, objects: Image.Image, things: list[tuple[float, list]]) -> None:
+    """Paint things in the given order into the photo, and those of their shapes that have a tag into the map."""
     brush, mark = ImageDraw.Draw(photo), ImageDraw.Draw(objects)
     for _, shapes in things:
         for outline, ink, tag in shapes:

@@ -1,9 +1,10 @@
-"""Those who move in a street: people, riders and cars."""
+"""People, riders and cars in a street."""
 
 from streets.data.scenes.canvas import CAR, RIDER, Scene
 
 
 def person(scene: Scene, x: float, z: float, label: int) -> None:
+    """Paint a person from the feet up, on a bicycle if the label is that of a rider."""
     rng, tag = scene.rng, scene.instance(label)
     height, stride, lift = rng.uniform(1.5, 1.95), rng.uniform(0.02, 0.22), 0.0
     coat = scene.color(rng.uniform(0.08, 0.8), 0.05, rng.uniform(0, 0.4), rng.random())
@@ -20,14 +21,8 @@ def person(scene: Scene, x: float, z: float, label: int) -> None:
     for foot in (x - stride, x + stride):
         leg = [(x - 0.14, hip), (x + 0.14, hip), (foot + 0.08, lift), (foot - 0.08, lift)]
         scene.polygon([(u, v, z) for u, v in leg], legs, tag)
-    torso = [
-        (-0.2, hip - 0.1),
-        (-0.25, neck - 0.12),
-        (-0.1, neck),
-        (0.1, neck),
-        (0.25, neck - 0.12),
-        (0.2, hip - 0.1),
-    ]
+    torso = [(-0.2, hip - 0.1), (-0.25, neck - 0.12), (-0.1, neck),
+             (0.1, neck), (0.25, neck - 0.12), (0.2, hip - 0.1)]
     scene.polygon([(x + u, v, z) for u, v in torso], coat, tag)
     scene.disc(x, neck + 0.12, z, (0.11, 0.15), scene.color(rng.uniform(0.3, 0.75), 0.03, 0.2, 0.06), tag)
     scene.disc(x, neck + 0.19, z, (0.11, 0.09), hair, tag)
@@ -35,7 +30,7 @@ def person(scene: Scene, x: float, z: float, label: int) -> None:
 
 
 def car(scene: Scene, x: float, z: float, across: bool = False) -> None:
-    """Paint a car, a body and the narrower cabin on it: the near side, the roof and the flank turned to the camera."""
+    """Paint a car, a body with a narrower cabin on it: the near end, the roof, and the flank that the camera sees."""
     rng, tag, van = scene.rng, scene.instance(CAR), scene.rng.random() < 0.15
     long, wide, high = rng.uniform([3.6, 1.65, 1.35], [4.9, 1.9, 1.75]).tolist()
     if van:
@@ -52,12 +47,7 @@ def car(scene: Scene, x: float, z: float, across: bool = False) -> None:
     seen = -1 if scene.project([(x, 0, z + deep / 2)])[0][0] > scene.vanishing[0] * scene.width / 2 else 1
     flank, roof = x + seen * half, half - inset
     scene.wall(flank, 0.25, belt, z, back, body * 0.75, tag)
-    side = [
-        (flank, belt, z),
-        (flank, belt, back),
-        (x + seen * roof, high, far),
-        (x + seen * roof, high, near),
-    ]
+    side = [(flank, belt, z), (flank, belt, back), (x + seen * roof, high, far), (x + seen * roof, high, near)]
     scene.polygon(side, glass * 0.9, tag)
     if not across:
         for start in (z + deep * 0.12, z + deep * 0.68):
@@ -71,12 +61,7 @@ def car(scene: Scene, x: float, z: float, across: bool = False) -> None:
     scene.front(x - half, x + half, 0.25, belt, z, body, tag)
     scene.polygon([(x - half, belt, z), (x + half, belt, z), top[1], top[0]], body, tag)
     pane, sill = 0.85 * roof, high - (high - belt) * 0.2
-    window = [
-        (x - 0.85 * half, belt, z),
-        (x + 0.85 * half, belt, z),
-        (x + pane, sill, near),
-        (x - pane, sill, near),
-    ]
+    window = [(x - 0.85 * half, belt, z), (x + 0.85 * half, belt, z), (x + pane, sill, near), (x - pane, sill, near)]
     scene.polygon(window, glass)
     for start in (x - 0.94 * half, x + 0.64 * half):
         scene.front(start, start + 0.3 * half, belt * 0.68, belt * 0.9, z, lamps)

@@ -2,7 +2,7 @@
 
     judge = load_judge("espnet-camvid", Path("weights.safetensors"))
     predicted = judge(photos)                      # class indices of every pixel
-    truth = class_indices(judge, labels)           # of the label maps that the photos were made from
+    truth = class_indices(judge, labels)           # those of the label maps that the photos were made from
 """
 
 from collections.abc import Callable

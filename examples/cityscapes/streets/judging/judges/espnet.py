@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 240, 480
 
 
 class EspnetJudge:
-    """The protocol of the CamVid weights: photos of any size are judged at 240x480, the logits resized back."""
+    """Judge with the protocol of the CamVid weights: photos are resized to 240x480, and the logits resized back."""
 
     names, label_ids = tuple(CLASSES), tuple(CLASSES.values())
 
@@ -32,7 +32,7 @@ class EspnetJudge:
 
     @torch.no_grad()
     def logits(self, photos: Tensor) -> Tensor:
-        """Of the 11 classes, ``(B, 11, H, W)`` at the size of the photos."""
+        """Return the logits of the 11 classes, ``(B, 11, H, W)``, at the size of the photos."""
         check_photos(photos)
         device = next(self.net.parameters()).device
         mean, std = (torch.tensor(value, device=device)[:, None, None] for value in (BGR_MEAN, BGR_STD))
@@ -41,20 +41,20 @@ class EspnetJudge:
 
 
 def enlarge(photo: Tensor) -> Tensor:
-    """With Pillow, as the published scores were made: torch's bicubic differs by up to 2 of 255."""
+    """Resize a photo with Pillow, as for the published scores: torch's bicubic differs by up to 2 of 255."""
     image = Image.fromarray(photo.permute(1, 2, 0).numpy()).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def load(weights: Path | None, device: str | torch.device = "cpu") -> EspnetJudge:
-    """The judge with the weights of a ``.safetensors`` or torch file."""
+    """Load the judge with the weights of a ``.safetensors`` or torch file."""
     net = ESPNet()
     load_exactly(net, read_state(weights), weights, "pass the CamVid weights of ESPNet with p=2 and q=8")
     return EspnetJudge(net.to(device))
 
 
 class ESPNet(nn.Module):
-    """Photos ``(B, 3, H, W)``, H and W divisible by 8, to logits ``(B, classes, H, W)``; for inference only."""
+    """Network from photos ``(B, 3, H, W)``, sides divisible by 8, to logits ``(B, classes, H, W)``, for inference."""
 
     def __init__(self, classes: int = 12, p: int = 2, q: int = 8):
         super().__init__()
@@ -75,7 +75,7 @@ class ESPNet(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features at half and at a quarter of the size, and logits at an eighth."""
+    """Network from photos to features at half and at a quarter of the size, and logits at an eighth."""
 
     def __init__(self, classes: int, p: int, q: int):
         super().__init__()
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Reduce the channels, convolve them at five dilations, add up all but the first one by one, concatenate."""
+    """Convolutions of reduced channels at five dilations, all but the first added up one by one, concatenated."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1):
         super().__init__()
@@ -113,7 +113,7 @@ class Pyramid(nn.Module):
 
 
 class DownPyramid(Pyramid):
-    """A pyramid that halves the size, batch normalization and PReLU."""
+    """Pyramid that halves the size, followed by batch normalization and PReLU."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, kernel=3, stride=2)
@@ -124,7 +124,7 @@ class DownPyramid(Pyramid):
 
 
 class ResidualPyramid(Pyramid):
-    """A pyramid, added to its input where that has as many channels, batch normalization and PReLU."""
+    """Pyramid, added to its input if that has as many channels, followed by batch normalization and PReLU."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
@@ -136,7 +136,7 @@ class ResidualPyramid(Pyramid):
 
 
 class Norm(nn.Module):
-    """Batch normalization by stored statistics; like the authors' weights it has no num_batches_tracked."""
+    """Batch normalization with stored statistics; as in the authors' weights there is no num_batches_tracked."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -152,18 +152,22 @@ class Norm(nn.Module):
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Build a convolution without bias."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 * dilation, dilation, bias=False)
     return nn.Sequential(OrderedDict(conv=layer))
 
 
 def norm_act(channels: int) -> nn.Sequential:
+    """Build batch normalization and PReLU."""
     return nn.Sequential(OrderedDict(bn=Norm(channels), act=nn.PReLU(channels)))
 
 
 def conv_norm_act(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Build a 3x3 convolution without bias, batch normalization and PReLU."""
     layer = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return nn.Sequential(OrderedDict(conv=layer, bn=Norm(outputs), act=nn.PReLU(outputs)))
 
 
 def up(channels: int) -> nn.Module:
+    """Build a transposed convolution that doubles the size."""
     return nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False)

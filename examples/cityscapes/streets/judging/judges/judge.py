@@ -1,4 +1,4 @@
-"""The interface of judges, and checks of what they are given."""
+"""Interface of judges, and checks of their inputs."""
 
 from typing import Protocol
 

@@ -14,17 +14,17 @@ from streets.judging.judges.judge import check_photos
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
 CITYSCAPES = {label.name: label.id for label in LABELS if 0 <= label.train_id < 19}
-"""The 19 evaluated classes and their official label ids, in the order of their training ids."""
+"""Names of the 19 evaluated classes and their official label ids, in the order of their training ids."""
 
 
 class PSPNetJudge:
-    """The official protocol: crops that overlap by a third, each also mirrored, their probabilities averaged.
+    """Judge with the official protocol: crops that overlap by a third, each also mirrored; probabilities are averaged.
 
     Args:
-        net: logits of normalized photos.
+        net: network from normalized photos to logits.
         classes: name and official label id of each output.
-        size: height and width that photos are resized to, or None for no resizing. It is that of the photos that the
-            network was trained on, whose shape photos for smaller models were squeezed out of.
+        size: height and width that photos are resized to, or None for no resizing. It should be the size of the photos
+            that the network was trained on: photos for smaller models were squeezed from that shape.
         crop: height and width of the crops, multiples of 8 plus 1; a smaller photo is padded with the mean colour.
     """
 
@@ -45,7 +45,7 @@ class PSPNetJudge:
         return F.interpolate(self.probabilities(x), (height, width), mode="bilinear").argmax(1).to(photos.device)
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Of normalized photos ``(B, 3, H, W)``, as ``(B, classes, H, W)``."""
+        """Return the class probabilities ``(B, classes, H, W)`` of normalized photos ``(B, 3, H, W)``."""
         height, width = x.shape[-2:]
         down, right = (max(crop - side, 0) for crop, side in zip(self.crop, (height, width), strict=True))
         top, left = down // 2, right // 2
@@ -62,23 +62,23 @@ class PSPNetJudge:
 
 
 def windows(length: int, crop: int) -> list[slice]:
-    """Slices of ``crop`` positions, two thirds of it apart; the last one ends where the length ends."""
+    """Return slices of ``crop`` positions, two thirds of it apart; the last one ends where the length ends."""
     stride = -(-2 * crop // 3)
     starts = (min(stride * i, length - crop) for i in range(-(-(length - crop) // stride) + 1))
     return [slice(start, start + crop) for start in starts]
 
 
 def normalize(photos: Tensor) -> Tensor:
-    """Photos of bytes as the network reads them."""
+    """Normalize photos of bytes as the network reads them."""
     mean, std = (255 * torch.tensor(value, device=photos.device)[:, None, None] for value in (MEAN, STD))
     return (photos.float() - mean) / std
 
 
 def load(weights: Path | None, device: str | torch.device = "cpu") -> PSPNetJudge:
-    """The judge of a directory or ``.safetensors`` of train_classifier.py, or of an official checkpoint.
+    """Load a judge from a directory or ``.safetensors`` of train_classifier.py, or from an official checkpoint.
 
-    The first has a config.json beside it that says everything. Of an official checkpoint, classes and protocol are
-    those of Cityscapes; how many blocks and channels it has is read from its weights.
+    The first has a config.json beside it that describes the judge. For an official checkpoint, classes and protocol
+    are those of Cityscapes, and the numbers of blocks and channels are read from its weights.
     """
     if weights is not None and weights.is_dir():
         weights /= "model.safetensors"
@@ -104,25 +104,25 @@ def load(weights: Path | None, device: str | torch.device = "cpu") -> PSPNetJudg
 
 
 def layers_of(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Blocks of each stage, those of PSPNet50 where the keys are of another network."""
+    """Count the blocks of each stage; those of PSPNet50 if the keys are of another network."""
     names = [{key.split(".")[1] for key in state if key.startswith(f"layer{i}.")} for i in range(1, 5)]
     return tuple(map(len, names)) if all(names) else (3, 4, 6, 3)
 
 
 def width_of(state: Mapping[str, Tensor]) -> int:
-    """Channels of the first convolution, 64 where the keys are of another network."""
+    """Return the channels of the first convolution; 64 if the keys are of another network."""
     return len(state["layer0.0.weight"]) if "layer0.0.weight" in state else 64
 
 
 class PSPNet(nn.Module):
-    """Normalized photos ``(B, 3, H, W)`` to logits ``(B, num_classes, H, W)``, by way of features at an eighth.
+    """Network from normalized photos ``(B, 3, H, W)`` to logits ``(B, num_classes, H, W)``, computed at an eighth.
 
     Args:
         layers: blocks of the four stages of the ResNet: (3, 4, 6, 3) is PSPNet50, (3, 4, 23, 3) PSPNet101.
         num_classes: number of outputs.
         width: channels of the first convolution, to which all others are proportional; 64 is official.
         bins: sides of the grids that the pyramid pools to.
-        dropout: share of the channels that training leaves out before the last convolution.
+        dropout: share of the channels that are dropped in training before the last convolution.
     """
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), num_classes: int = 19, width: int = 64,
@@ -143,7 +143,7 @@ class PSPNet(nn.Module):
         return self.with_auxiliary(x)[0]
 
     def with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits, and those of the auxiliary head on the third stage, which are for training alone."""
+        """Return the logits, and those of the auxiliary head on the third stage, which are for training alone."""
         features = self.layer3(self.layer2(self.layer1(self.layer0(x))))
         outputs = self.cls(self.ppm(self.layer4(features))), self.aux(features)
         main, aux = (F.interpolate(y, x.shape[-2:], mode="bilinear", align_corners=True) for y in outputs)
@@ -151,7 +151,7 @@ class PSPNet(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """The input, and beside it its averages over ``bin x bin`` cells, for each of the bins."""
+    """Pyramid pooling: the input, and its averages over ``bin x bin`` cells for each of the bins, concatenated."""
 
     def __init__(self, inputs: int, bins: Sequence[int]):
         super().__init__()
@@ -168,7 +168,7 @@ class PyramidPooling(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """The residual block of ResNet-50 and deeper, its stride and dilation in the 3x3 convolution."""
+    """Residual block of ResNet-50 and deeper, with stride and dilation in the 3x3 convolution."""
 
     def __init__(self, inputs: int, width: int, stride: int, dilation: int):
         super().__init__()
@@ -185,18 +185,18 @@ class Bottleneck(nn.Module):
 
 
 def stage(inputs: int, width: int, blocks: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Blocks with ``4 * width`` outputs, of which the first has the stride and all have the dilation."""
+    """Build blocks with ``4 * width`` outputs, of which the first has the stride and all have the dilation."""
     first = Bottleneck(inputs, width, stride, dilation)
     return nn.Sequential(first, *(Bottleneck(4 * width, width, 1, dilation) for _ in range(blocks - 1)))
 
 
 def head(inputs: int, hidden: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """Features to logits."""
+    """Build the layers from features to logits."""
     return nn.Sequential(*conv(inputs, hidden, 3), nn.Dropout2d(dropout), nn.Conv2d(hidden, num_classes, 1))
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
-    """A convolution without bias, batch normalization and ReLU."""
+    """Build a convolution without bias, batch normalization and ReLU."""
     padding = kernel // 2 * dilation
     return [nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False), nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True)]
