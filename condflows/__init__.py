@@ -11,6 +11,7 @@ from condflows.flow import Flow
 from condflows.glow import glow_step, multiscale
 from condflows.images import bits_per_dim, dequantize
 from condflows.initialize import initialize
+from condflows.logit import Logit
 from condflows.luconv import LUConv1x1
 from condflows.pairs import PairedFlow
 from condflows.split import Split
@@ -20,7 +21,7 @@ from condflows.trace import Trace
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "Inverse", "LUConv1x1", "PairedFlow", "Split", "Squeeze",
-    "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "glow_step", "initialize",
-    "multiscale", "sigmoid_affine", "soft_affine", "testing",
+    "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "Inverse", "Logit", "LUConv1x1", "PairedFlow", "Split",
+    "Squeeze", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "glow_step",
+    "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
 ]

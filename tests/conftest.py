@@ -1,3 +1,9 @@
+import contextlib
+import os
+import signal
+import time
+
+import process_table
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -11,3 +17,19 @@ settings.load_profile("fixed")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(trylast=True)  # after the workers of pytest-xdist have ended
+def pytest_sessionfinish(session):
+    """Fail if a process stays behind, and end it."""
+    if hasattr(session.config, "workerinput"):
+        return
+    deadline = time.monotonic() + 20
+    while (left := process_table.left()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in left:
+        print(f"\nERROR: the tests left process {process.pid}: {process.command[:200]}")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

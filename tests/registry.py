@@ -239,3 +239,12 @@ for name in ("c_glow_v1", "c_glow_v2"):
         lambda name=name: MODELS[name](3, (1, 1), 6, **C_GLOW).transform, 3, (4, 4), image, heavy=True)
 
 ENTRIES["2d: glow"] = Entry(lambda: MODELS["glow"](3, (1, 1), 6).transform, 3, (4, 4), heavy=True)
+
+PARTS_OF_OTHERS = {
+    "actnorm", "actnorm one channel", "actnorm given a vector", "luconv", "luconv one channel", "luconv given a vector",
+    "coupling", "coupling given a vector", "split", "split with prior", "chain", "empty chain", "glow step",
+    "glow step given its own kind", "multiscale",
+}
+"""Entries whose every part is in another entry too: costly laws leave them out in 1-D and 3-D."""
+COSTLY_LAWS = [name for name in ENTRIES if name[:2] not in ("1d", "3d") or name[4:] not in PARTS_OF_OTHERS]
+"""Names of the entries on which costly laws run: all of vectors and images, and every kind of the others."""

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 import torch
+from helpers import make_context
 from registry import ENTRIES
-from test_laws import make_context
 from torch import nn
 
 from condflows import AffineCoupling, glow_step

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
+from helpers import make_context
 from nflows.transforms.base import Transform
 from registry import ENTRIES, small_full_glow
-from test_laws import make_context
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import Constant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nflows.transforms.conv import OneByOneConvolution
@@ -34,18 +35,6 @@ from condflows import (
 from condflows.affine import soft_bound
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import check_bijector, perturb
-
-
-class Constant(nn.Module):
-    """A conditioner or coupling net that returns what it was given."""
-
-    def __init__(self, value):
-        super().__init__()
-        self.value = value
-
-    def forward(self, *inputs):
-        return self.value
-
 
 # --- the maps -------------------------------------------------------------------------------------------------------
 
@@ -276,12 +265,11 @@ def test_agrees_with_nflows_actnorm():
 @torch.no_grad()
 def copy_factors(theirs, ours):
     """Copy L and U of an nflows LU layer, which has no permutation, to ours, and set its bias to 0."""
-    lower, upper = theirs._create_lower_upper()
-    ours.permutation.copy_(torch.eye(len(lower)))
+    ours.permutation.copy_(torch.eye(len(theirs.upper_diag)))
     ours.sign.fill_(1)
-    ours.lower.copy_(lower.tril(-1))
-    ours.upper.copy_(upper.triu(1))
-    ours.log_s.copy_(upper.diagonal().log())
+    ours.lower.zero_()[tuple(theirs.lower_indices)] = theirs.lower_entries
+    ours.upper.zero_()[tuple(theirs.upper_indices)] = theirs.upper_entries
+    ours.log_s.copy_(theirs.upper_diag.log())
     theirs.bias.zero_()
 
 
@@ -366,18 +354,21 @@ def test_affine_at_zero():
 def test_contexts_change_the_condition_number_by_a_bounded_factor(c, seed, size):
     torch.manual_seed(seed)
     convolution = LUConv1x1(c, Constant(size * torch.randn(3, 2 * c * c + c, dtype=torch.float64))).double()
-    lower, upper, _ = convolution._factors(torch.zeros(3, c, dtype=torch.float64), torch.zeros(3, 1))
-    plain = LUConv1x1._factors(LUConv1x1(c).double(), torch.zeros(1, c, dtype=torch.float64), None)
-    bound = 19 * torch.linalg.cond(plain[0]) * torch.linalg.cond(plain[1])
-    assert torch.linalg.cond(lower @ upper).max() < bound
+
+    def largest():  # of the matrices, each of which is its map of the unit vectors
+        units = torch.eye(c, dtype=torch.float64).expand(3, c, c)
+        return torch.linalg.cond(convolution(units, torch.zeros(3, 1))[0]).max()
+
+    lower = torch.eye(c) + convolution.lower
+    upper = convolution.upper + torch.diag(convolution.sign * convolution.log_s.exp())
+    assert largest() < 19 * torch.linalg.cond(lower) * torch.linalg.cond(upper)
     if c > 12:
         return  # the products below are the bound itself, without what a random rotation adds
     with torch.no_grad():  # an identity W_0 leaves the context's own factor
         convolution.sign.fill_(1)
         for parameter in (convolution.lower, convolution.upper, convolution.log_s):
             parameter.zero_()
-    lower, upper, _ = convolution._factors(torch.zeros(3, c, dtype=torch.float64), torch.zeros(3, 1))
-    assert torch.linalg.cond(lower @ upper).max() < 19
+    assert largest() < 19
 
 
 @settings(max_examples=40)

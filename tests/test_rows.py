@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from helpers import make_context
 from nflows.transforms.base import CompositeTransform
 from registry import ENTRIES
-from test_laws import make_context
 from torch import nn
 
 from condflows import ActNorm, AffineCoupling, Bijector, Chain, Flow, Inverse, LUConv1x1, Split, Trace

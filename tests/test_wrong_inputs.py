@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from test_operations import Constant
+from helpers import Constant
 from wrong_inputs import OF_LIBRARY, ROWS, matches
 
 import condflows

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from run_helpers import SCRIPTS, SHARED, refused
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -24,8 +24,6 @@ from streets.judging.judges.judge import class_indices
 from streets.judging.judges.pspnet import PSPNet, PSPNetJudge
 from streets.judging.scores import Scores
 
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT / ".." / "shared" / "data"
 ESPNET = SHARED / "classifiers" / "espnet_camvid"
 SMALL = {"layers": (1, 2, 1, 1), "width": 4}
 
@@ -42,7 +40,7 @@ def camvid_judge():
 
 
 def random_net(**arguments) -> PSPNet:
-    """With statistics and biases that no two places share, so that none can be mistaken for another."""
+    """Build a net with statistics and biases that no two places share, so that none is mistaken for another."""
     net = PSPNet(**arguments)
     for name, value in net.state_dict().items():
         if name.endswith("running_var"):
@@ -53,7 +51,7 @@ def random_net(**arguments) -> PSPNet:
 
 
 def official(net: nn.Module) -> dict:
-    """A checkpoint as hszhao/semseg writes it."""
+    """Make a checkpoint as hszhao/semseg writes it."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     state = {f"module.{key}": value for key, value in net.state_dict().items()}
     return {"epoch": 200, "state_dict": state, "optimizer": optimizer.state_dict()}
@@ -81,7 +79,7 @@ def test_espnet_has_the_keys_of_the_weights(camvid_judge):
 
 
 def test_espnet_reproduces_the_whole_protocol(camvid_judge):
-    """Up to pixels at which two classes are as good as equal."""
+    """Check that classes agree, but at pixels at which two classes are as good as equal."""
     pipeline = np.load(ESPNET / "pipeline.npz")
     photo = torch.from_numpy(pipeline["photo"]).permute(2, 0, 1)[None]
     logits = camvid_judge.logits(photo)
@@ -101,7 +99,7 @@ def scores(judge, dataset):
 
 
 def test_espnet_recognizes_real_photos(camvid_judge):
-    """All 62 test pairs have a pixel accuracy of 69.8 %, class accuracy 63.0 %, mean IoU 48.0 %; chance is 9 %."""
+    """Judge four pairs; all 62 have pixel accuracy 69.8 %, class accuracy 63.0 %, mean IoU 48.0 %; chance is 9 %."""
     dataset = cityscapes.Cityscapes(shared(SHARED / "camvid64"), "test", (64, 128))
     some = torch.utils.data.Subset(dataset, [0, 20, 40, 61])
     result = scores(camvid_judge, some)
@@ -131,7 +129,7 @@ def test_pspnet_is_official_key_for_key(depth, layers):
 
 
 def linear(old: int, new: int) -> Tensor:
-    """The matrix of linear interpolation with aligned corners."""
+    """Build the matrix of linear interpolation with aligned corners."""
     places = torch.arange(new, dtype=torch.float64) * (old - 1) / max(1, new - 1)
     return (1 - (places[:, None] - torch.arange(old)).abs()).clamp(min=0)
 
@@ -141,7 +139,7 @@ def enlarged(x: Tensor, size) -> Tensor:
 
 
 def pooled(x: Tensor, side: int) -> Tensor:
-    """Averages of cells that may overlap by a pixel."""
+    """Average cells that may overlap by a pixel."""
     height, width = x.shape[-2:]
     rows = [x[..., i * height // side : -(-(i + 1) * height // side), :].mean(-2) for i in range(side)]
     rows = torch.stack(rows, dim=-2)
@@ -149,7 +147,7 @@ def pooled(x: Tensor, side: int) -> Tensor:
 
 
 def second_pspnet(s: dict[str, Tensor], x: Tensor, layers, bins=(1, 2, 3, 6)) -> tuple[Tensor, Tensor]:
-    """The forward pass from the state dict alone: main and auxiliary logits."""
+    """Compute the forward pass from the state dict alone: main and auxiliary logits."""
 
     def unit(x, conv, norm, stride=1, dilation=1):
         weight = s[f"{conv}.weight"]
@@ -359,7 +357,7 @@ def test_all_19_classes_can_be_asked_for(tmp_path):
 
 
 def test_augmentation_keeps_photos_and_targets_together():
-    """Photos that show their own targets still do wherever no two targets meet."""
+    """Check that photos that show their own targets still do wherever no two targets meet."""
     targets = torch.randint(0, 5, (16, 4, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
     photos = targets[:, None].expand(-1, 3, -1, -1) + 1.0
     crops, cut = classifier.augment(photos, targets, (33, 65), (0.5, 2.0))
@@ -427,7 +425,7 @@ def test_a_classifier_is_not_overwritten_unasked(tmp_path, capsys):
 
 
 def test_help_is_quick_and_complete():
-    script = ROOT / "examples" / "cityscapes" / "train_classifier.py"
+    script = SCRIPTS / "train_classifier.py"
     started = time.perf_counter()
     result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 5
@@ -436,12 +434,6 @@ def test_help_is_quick_and_complete():
 
 
 # What is refused
-
-
-def refused(error: type[Exception], *fragments: object):
-    """One line that holds every fragment."""
-    text = "".join(f"(?=.*{re.escape(str(fragment))})" for fragment in fragments)
-    return pytest.raises(error, match=rf"\A{text}[^\n]*\Z")
 
 
 def test_unknown_judges_are_refused():

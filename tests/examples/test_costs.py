@@ -1,14 +1,14 @@
-"""What a dry run predicts, against what a training takes: parameters, operations, and the memory of its process."""
+"""Predictions of a dry run, against a training: parameters, operations, and the memory of its process."""
 
 import dataclasses
 import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from run_helpers import SCRIPTS
 from torch.utils.flop_counter import FlopCounterMode
 
 import train
@@ -18,7 +18,6 @@ from streets.training.adversarial import Adversarial
 from streets.training.likelihood import Likelihood
 from streets.training.options import model_arguments
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "cityscapes"
 FLOW = ["--steps", "1", "1"]
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only Linux with glibc measures as needed")
 
@@ -75,8 +74,8 @@ def predict(*arguments):
 
 
 def script(text, *arguments):
-    """The numbers that a program prints, in a process that gives every freed block back to the system."""
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLE)}
+    """Return the numbers that a program prints, in a process that gives every freed block back to the system."""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS)}
     done = subprocess.run([sys.executable, "-c", text, "--device", "cpu", *arguments], text=True, capture_output=True,
                           env=environment, timeout=500, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_helpers import CAMVID, refused
 from torch.utils.data import DataLoader
 
 from streets.data import cityscapes, datasets, drawn, items, labels, png
 
-CAMVID = Path(__file__).parents[2] / ".." / "shared" / "data" / "camvid64"
 SIZE = (16, 32)
 
 
@@ -37,7 +37,7 @@ def save(path: Path, array: np.ndarray) -> None:
 
 
 def add_pair(root: Path, split: str, city: str, number: int, size=SIZE, instances: bool = False) -> str:
-    """A pair that can be told from others: number in the red channel, id number % 34 in the left half."""
+    """Add a pair that can be told from others: number in the red channel, id number % 34 in the left half."""
     name = f"{city}_000000_{number:06d}"
     photo = np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)
     photo[..., 0] = number
@@ -55,7 +55,7 @@ def add_pair(root: Path, split: str, city: str, number: int, size=SIZE, instance
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """Two cities in train, one in val; written in another order than they sort in."""
+    """Write two cities in train and one in val, in another order than they sort in."""
     for split, city, number in [
         ("train", "ulm", 3),
         ("train", "aachen", 12),
@@ -131,7 +131,7 @@ def test_shrinking_a_fine_pattern_gives_grey_not_aliases(tmp_path):
 
 
 def test_photo_map_and_instances_shrink_alike(tmp_path):
-    """A square in all three stays in one place, also where the factor is no whole number."""
+    """Check that a square in all three stays in one place, also where the factor is no whole number."""
     size, target = (90, 210), (32, 40)
     name = add_pair(tmp_path, "train", "ulm", 1, size, instances=True)
     mask = np.zeros(size, dtype=bool)
@@ -202,12 +202,6 @@ def test_maps_without_a_photo_are_ignored(release):
 # Cityscapes: what is refused
 
 
-def refused(error: type[Exception], *fragments: object):
-    """One line that holds every fragment."""
-    text = "".join(f"(?=.*{re.escape(str(fragment))})" for fragment in fragments)
-    return pytest.raises(error, match=rf"\A{text}[^\n]*\Z")
-
-
 @pytest.mark.parametrize("size", [(0, 8), (8, -1), (8,), (8, 8, 3), (8.5, 8)])
 def test_image_sizes_must_be_two_positive_integers(release, size):
     for make in (lambda: cityscapes.Cityscapes(release, "train", size), lambda: drawn.StreetScenes("train", size)):
@@ -269,7 +263,7 @@ def test_unreadable_files_are_named(tmp_path, which, content):
 
 
 def test_damage_anywhere_in_a_file_ends_in_a_value_error(tmp_path):
-    """Whatever byte is hit or missing: either the photo can still be read, or the error names it."""
+    """Change or drop any byte: either the photo can still be read, or the error names it."""
     path, _ = one_pair(tmp_path)
     whole, rng, messages = path.read_bytes(), np.random.default_rng(0), []
     dataset = cityscapes.Cityscapes(tmp_path, "train", SIZE)
@@ -353,7 +347,7 @@ def test_camvid_has_its_pairs(camvid, split, length):
 
 
 def test_camvid_photos_and_maps_are_aligned(camvid):
-    """Sky is brighter than buildings, far more so with the right map than with one that is upside down."""
+    """Check that sky is brighter than buildings, far more so with the right map than with one upside down."""
     right, flipped = [], []
     for item in cityscapes.Cityscapes(camvid, "test", (64, 128)):
         grey = item["photo"].float().mean(0)
@@ -449,7 +443,7 @@ def test_colours_of_a_class_vary_within_and_between_scenes(hundred):
 
 
 def test_labels_fit_photos(hundred):
-    """Edges of the map are edges of the photo: neighbours across a boundary differ more than those inside."""
+    """Check that edges of the map are edges of the photo: neighbours across a boundary differ more than inside."""
     across, inside = [], []
     for item in hundred:
         step = item["photo"].float().diff(dim=2).abs().mean(0)

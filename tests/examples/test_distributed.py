@@ -3,14 +3,11 @@
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
+from run_helpers import SCRIPTS, damaged_data, rows, until
 from safetensors.torch import load_file
-from test_resume import damaged_data
-from test_train import rows
 
 import train
 from models import MODELS
@@ -18,7 +15,6 @@ from streets.data.loading import Order
 from streets.runs import checkpoints
 from streets.system import processes
 
-SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 OPTIONS = ["--width", "8", "--batch-size", "4", "--init-pairs", "6", "--generated", "26", "--image-size", "32", "32",
            "--epochs", "1", "--warmup-steps", "0", "--validate-every", "1", "--flip", "--device", "cpu"]
 FLOW = ["--steps", "1", "1"]
@@ -35,7 +31,7 @@ def torchrun(count, *command, **options):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Runs of every model by two processes; Full-Glow also with two batches a step."""
+    """Train every model by two processes; Full-Glow also with two batches a step."""
     folder = tmp_path_factory.mktemp("two")
     calls = [["--model", name, "--out", str(folder / name), *options_of(name)] for name in MODELS]
     calls.append(["--out", str(folder / "accumulate"), "--accumulate", "2", "--ema", "0.9", *options_of("full_glow")])
@@ -50,7 +46,7 @@ def two(tmp_path_factory):
 
 
 def same_run(one, two):
-    """Losses and weights of two runs agree to float tolerance."""
+    """Check that two runs agree to float tolerance, and return the largest difference of their weights."""
     for split in ("step", "train", "val"):
         left, right = rows(one, split), rows(two, split)
         assert [row["step"] for row in left] == [row["step"] for row in right]
@@ -80,11 +76,12 @@ def test_sigterm_to_torchrun_and_another_number_of_processes(tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
                                 SCRIPTS / "train.py", *options, "--epochs", "100000", "--out", out], text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.time() + 200
-    while time.time() < deadline and not (out / "best.safetensors").exists():
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    said, errors = process.communicate(timeout=100)
+    try:
+        until((out / "best.safetensors").exists, process)
+        process.send_signal(signal.SIGTERM)
+        said, errors = process.communicate(timeout=100)
+    finally:
+        process.kill()
     assert "stopped by SIGTERM after step" in said, errors
     step = checkpoints.read(checkpoints.found(out / "checkpoints")[0])[1]["step"]
     assert step == int(rows(out, "step")[-1]["step"])

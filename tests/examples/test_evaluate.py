@@ -2,25 +2,26 @@
 
 import json
 import math
+from functools import partial
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import run_helpers
 import torch
 from PIL import Image
 
 import evaluate
-from models import MODELS
 from streets.data.drawn import StreetScenes
 from streets.judging import evaluation, scores, tables
 from streets.judging.bits import bits
 from streets.judging.judges import load_judge
 from streets.judging.references import mean_colors, references
 from streets.judging.scores import Scores, judge_samples, mean_and_deviation
-from streets.runs import directory, weights
 from streets.runs.run import Run
 
 SIZE = (16, 32)
+make_run = partial(run_helpers.make_run, image_size=SIZE)
 
 
 class Brightness:
@@ -34,7 +35,7 @@ class Brightness:
 
 
 def test_scores_are_those_of_the_paper():
-    """Against FCN's formulas on the counts, with an ignored label and a class that never occurs."""
+    """Compare with FCN's formulas on the counts, with an ignored label and a class that never occurs."""
     judge = Brightness()
     labels = torch.tensor([[[23, 23, 23, 7], [7, 7, 0, 11]]], dtype=torch.uint8)
     classes = torch.tensor([[[0, 0, 1, 1], [2, 1, 2, 0]]])
@@ -76,27 +77,6 @@ def test_mean_and_deviation():
     assert mean_and_deviation([1.0, 2.0, 6.0]) == {
         "mean": 3.0, "deviation": pytest.approx(math.sqrt(7)), "values": [1.0, 2.0, 6.0]}
     assert mean_and_deviation([4.0])["deviation"] is None
-
-
-def make_run(path, name="full_glow", **config):
-    """A run that was not trained, but is no start either."""
-    torch.manual_seed(0)
-    arguments = {"depth": 4, "width": 4} if name == "pix2pix" else {"steps": [1, 1], "width": 8}
-    if config.get("boundaries"):
-        arguments["side_channels"] = 1
-    model = MODELS[name](**arguments)
-    for parameter in model.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    flow = name != "pix2pix"
-    options = {"source_weight": 1e-4 if hasattr(model, "source") else None, "clip_norm": None, "learning_rate": 1e-3,
-               "warmup_steps": 0, "linear_decay": False, "batch_size": 4}
-    directory.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE if flow else (32, 64)}
-                | options | config)
-    for file in weights.WEIGHTS.values():
-        weights.save_weights(model, path / file)
-    (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n3,1,train,5,10\n3,1,val,4,\n"
-                                      "6,2,train,4,10\n")
-    return path
 
 
 class Stub:
@@ -197,7 +177,8 @@ def call(*arguments):
 
 
 def test_the_script_on_several_models(tmp_path, brightness, capsys, monkeypatch):
-    paths = [make_run(tmp_path / name, name) for name in ("full_glow", "c_glow_v2", "glow", "pix2pix")]
+    models = "full_glow", "c_glow_v2", "glow", "pix2pix"
+    paths = [make_run(tmp_path / name, name, image_size=(32, 64)) for name in models]
     out = tmp_path / "out"
     options = ["--generated", "4", "--judge", "pspnet", "--repeats", "2", "--temperatures", "0.5", "1", "--out", out,
                "--image-size", "32", "64"]

@@ -55,7 +55,7 @@ def official_rows() -> list[tuple[str, int, int, tuple[int, int, int]]]:
 
 
 def official_package() -> ModuleType:
-    """The package's table alone, without all that the tools of the package import."""
+    """Load the package's table alone, without all that the tools of the package import."""
     spec = importlib.util.find_spec("cityscapesscripts")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("cityscapesscripts is not installed")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from run_helpers import SCRIPTS, save
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from wrong_inputs import OF_FILES, OF_SCRIPTS, matches
@@ -26,7 +27,6 @@ from streets.runs.pretrained import Pretrained
 from streets.runs.weights import load_model
 from streets.system import command_line
 
-SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "4", "--generated", "8", "--epochs", "1", "--device", "cpu", "--checkpoint-every", "1"]
 OF_JUDGE = ["--image-size", "16", "32", "--generated", "8", "--batch-size", "4", "--width", "4", "--layers", "1", "1",
@@ -41,7 +41,7 @@ RUNS_CODE = pickle.dumps(print)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """What the page says that there is: RUN, OTHER, JUDGE, ROOT, photo.png, map.png."""
+    """Make the files that the page names: RUN, OTHER, JUDGE, ROOT, photo.png, map.png."""
     place = tmp_path_factory.mktemp("made")
     train.main([*OPTIONS, "--out", str(place / "RUN")])
     shutil.copytree(place / "RUN", place / "OTHER")
@@ -61,7 +61,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def place(made, tmp_path, monkeypatch):
-    """A copy of it, as the working directory."""
+    """Copy these files, and make the copy the working directory."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -74,16 +74,12 @@ def run(command):
 
 
 def tree(place):
-    """What there is, and what it holds."""
+    """Read all files that are there, by path."""
     return {path: os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
             for path in sorted(place.rglob("*"))}
 
 
 # How mistakes are made that are not in the command alone.
-
-
-def save(path, array):
-    Image.fromarray(np.ascontiguousarray(array)).save(path, "PNG")
 
 
 def write(path, content):
@@ -276,7 +272,7 @@ def test_an_error_of_the_program_keeps_its_traceback():
 
 @pytest.mark.parametrize("command", ["train.py --epochs ß", "sample.py NOWHERE --out DIR"])
 def test_mistakes_in_a_process_of_its_own(command, tmp_path):
-    """From another directory, without an input, and where the terminal knows no unicode."""
+    """Run the scripts from another directory, without an input, and where the terminal knows no unicode."""
     script, *arguments = command.split()
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = subprocess.run([sys.executable, SCRIPTS / script, *arguments], cwd=tmp_path, env=environment,

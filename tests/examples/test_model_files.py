@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import HfApi, PyTorchModelHubMixin
+from run_helpers import SCRIPTS, SIZE, make_run, refused, until
 from safetensors.torch import load_file, save_file
 
 import condflows
@@ -36,46 +36,24 @@ from streets.runs.pretrained import CONFIG, Pretrained
 from streets.runs.run import Run
 from streets.system import files
 
-SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 GOLDEN = Path(__file__).parent / "golden"
-SIZE = (32, 64)
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
-    """The hub is asked for nothing; what would, fails."""
+    """Fail where the hub is asked for something."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was opened"))
-
-
-def make_run(path, name="full_glow", **config):
-    """A run that was not trained, but is no start either; the best weights differ from the last."""
-    arguments = {"depth": 5, "width": 4} if name == "pix2pix" else {"steps": (1, 1), "width": 4}
-    if config.get("boundaries"):
-        arguments["side_channels"] = 1
-    directory.create(path, {"model": name, "model_arguments": arguments, "image_size": SIZE, "out": path,
-                            "batch_size": 3, "generated": 16, "seed": 0} | config)
-    model = MODELS[name](**arguments).to(memory_format=torch.channels_last)
-    for seed, file in enumerate(weights.WEIGHTS.values()):
-        weights.save_weights(perturb(model, 0.02, seed), path / file)
-    (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n")
-    return path
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("runs") / "full_glow")
+    return make_run(tmp_path_factory.mktemp("runs") / "full_glow", seed=0)
 
 
 def images(*shape):
-    """Numbers in [0, 1) that no generator of random numbers has a part in."""
+    """Make numbers in [0, 1) that no generator of random numbers has a part in."""
     count = torch.Size(shape).numel()
     return (torch.arange(count, dtype=torch.float64) * (5**0.5 - 1) / 2 % 1).view(shape)
-
-
-def refused(error: type[Exception], *fragments: object):
-    """One line that holds every fragment."""
-    text = "".join(f"(?=.*{re.escape(str(fragment))})" for fragment in fragments)
-    return pytest.raises(error, match=rf"\A{text}[^\n]*\Z")
 
 
 def change_config(directory, **values):
@@ -127,7 +105,7 @@ def test_nothing_written_is_an_error_and_not_the_partial_of_another(tmp_path):
 
 
 def test_a_killed_write_does_no_harm(tmp_path):
-    """The old weights stay, the run is read as before, and the next write succeeds."""
+    """Kill a write: the old weights stay, the run is read as before, and the next write succeeds."""
     run = make_run(tmp_path / "run")
     script = textwrap.dedent("""
         import sys, time
@@ -140,9 +118,8 @@ def test_a_killed_write_does_no_harm(tmp_path):
     for name in ("model.safetensors", "config.json", "best.safetensors"):
         before = (run / name).read_bytes()
         process = subprocess.Popen([sys.executable, "-c", script, run / name], cwd=SCRIPTS)
-        partial, deadline = run / f"{name}.partial", time.time() + 60
-        while time.time() < deadline and not (partial.exists() and partial.read_bytes() == b"half"):
-            time.sleep(0.05)
+        partial = run / f"{name}.partial"
+        until(lambda partial=partial: partial.exists() and partial.read_bytes() == b"half", process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert partial.read_bytes() == b"half"
@@ -164,7 +141,7 @@ def test_a_killed_write_does_no_harm(tmp_path):
     ("other.safetensors", lambda path: write_with_safetensors(path)),
 ])  # fmt: skip
 def test_a_disk_that_is_full_is_named_and_the_old_file_stays(tmp_path, name, write):
-    """A limit on the size of a file stands for the disk."""
+    """Limit the size of a file, which stands for the disk."""
     (tmp_path / name).write_text("old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
@@ -235,18 +212,18 @@ def test_tuples_and_paths_are_what_json_makes_of_them(tmp_path):
 
 
 def test_runs_are_read_as_they_are(run):
-    """By default the best weights, as in the scripts; an exported model has one file for both."""
+    """Take the best weights by default, as the scripts do; an exported model has one file for both."""
     x = images(1, 3, *SIZE).float()
     best, last = (Run(run, kind).model.log_prob(x, x) for kind in ("best", "last"))
     assert best != last
     assert Pretrained.from_pretrained(run).log_prob(x, x) == Pretrained.from_run(run).log_prob(x, x) == best
     assert Pretrained.from_pretrained(run, weights="last").log_prob(x, x) == last
     assert Pretrained.from_run(run, "last").log_prob(x, x) == last
-    assert Pretrained.from_pretrained(run, map_location="meta").model.source._transform is not None
+    assert Pretrained.from_pretrained(run, map_location="meta").model.source.transform is not None
 
 
 def test_the_best_weights_of_a_training_are_never_the_last(tmp_path):
-    """Of a run that was stopped before its first validation there are no best ones; an exported model has one file."""
+    """Take the last weights of a run that was stopped before its first validation; an exported model has one file."""
     run = make_run(tmp_path / "run")
     (run / "best.safetensors").unlink()
     with refused(ValueError, run / "best.safetensors", "found model.safetensors"):
@@ -290,7 +267,7 @@ def test_the_measurements_take_an_exported_model(tmp_path):
 
 
 def test_in_a_new_process_and_offline(run, tmp_path):
-    """In any directory, with everything that the hub's own switch forbids forbidden."""
+    """Run in any directory, with everything that the hub's own switch forbids forbidden."""
     script = """
 import sys
 from pathlib import Path
@@ -308,7 +285,7 @@ print(tuple(x.shape))
 
 
 def cached(cache, source, *names):
-    """A cache of the hub that holds files of a directory as those of the model ``user/model``."""
+    """Make a cache of the hub that holds files of a directory as those of the model ``user/model``."""
     snapshot = cache / "models--user--model" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot.parents[1] / "refs").mkdir()
@@ -319,7 +296,7 @@ def cached(cache, source, *names):
 
 
 def test_a_name_on_the_hub(run, tmp_path):
-    """What was downloaded once is read from the hub's cache: an exported model, and a run that was uploaded whole."""
+    """Read from the hub's cache what was downloaded once: an exported model, and a run uploaded whole."""
     x = images(1, 3, *SIZE).float()
     best, last = (Run(run, kind).model.log_prob(x, x) for kind in ("best", "last"))
     Pretrained.from_run(run).save_pretrained(tmp_path / "exported")
@@ -492,7 +469,7 @@ PICKLES = {
 
 @pytest.fixture(params=PICKLES)
 def plant(request, tmp_path):
-    """Writes a malicious file; that it did not run is checked at the end."""
+    """Write a malicious file; that it did not run is checked at the end."""
     def write(path, content=None):
         PICKLES[request.param](content or {"state_dict": Malicious(tmp_path / "it ran")}, path)
         return path
@@ -541,7 +518,7 @@ def test_exported_models_unpickle_nothing(plant, run, tmp_path):
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
 def test_other_weights_of_a_directory_are_not_read(plant, run, name, tmp_path, monkeypatch):
-    """The mixin falls back to ``pytorch_model.bin`` for models on the hub."""
+    """Refuse ``pytorch_model.bin``, to which the mixin falls back for models on the hub."""
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
     exported = tmp_path / "exported"
     Pretrained.from_run(run).save_pretrained(exported)
@@ -576,7 +553,7 @@ def test_a_directory_of_a_judge_unpickles_nothing(plant, tmp_path):
 
 @pytest.mark.parametrize("version", ["2.4.0", "2.5.1+cu124", "2.6.0.dev20241112"])
 def test_torch_files_are_refused_where_torch_cannot_read_them_safely(version, plant, tmp_path, monkeypatch):
-    """CVE-2025-32434: before 2.6, torch.load could run code also with weights_only."""
+    """Refuse them before torch 2.6, whose torch.load could run code also with weights_only (CVE-2025-32434)."""
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a torch file was opened"))
     net = PSPNet((1, 1, 1, 1), width=4)
@@ -591,7 +568,7 @@ def test_torch_files_are_refused_where_torch_cannot_read_them_safely(version, pl
 
 
 def test_no_code_opens_pickles():
-    """One call of torch.load on a file, for tensors alone, and nothing else of the kind."""
+    """Find one call of torch.load on a file, for tensors alone, and nothing else of the kind."""
     calls = re.compile(r"(?:import|from) (?:pickle|joblib|dill|shelve|marshal|cloudpickle)\b|allow_pickle|read_pickle|"
                        r"(?:yaml|pickle|joblib|dill|torch|torch\.jit|torch\.hub|np|numpy)\.(?:unsafe_)?loads?\b|"
                        r"torch\.(?:hub|package)\b|_object(?:_list)?\(")
@@ -610,7 +587,7 @@ ARGUMENTS = {"channels": 1, "condition_channels": 3, "side_channels": 1, "steps"
 
 
 def make_golden(path):
-    """How the files in golden/ were made, each by the condflows that it is named after. They are never made again."""
+    """Make the files of golden/, each by the condflows that it is named after. They are never made again."""
     x_b, context = golden_inputs(torch.float32)
     model = full_glow(**ARGUMENTS)
     condflows.initialize(model, x_b, context=context)
@@ -651,7 +628,7 @@ def test_files_of_earlier_versions_give_what_they_gave(version, tmp_path):
 
 
 def test_this_version_has_golden_files(tmp_path):
-    """For a new version, ``make_golden(GOLDEN / version)`` makes them."""
+    """Ask for the files of a new version: ``make_golden(GOLDEN / version)`` makes them."""
     make_golden(tmp_path / "golden")
     assert {file.name for file in (tmp_path / "golden").iterdir()} == {
         file.name for file in (GOLDEN / condflows.__version__).iterdir()}

@@ -46,7 +46,7 @@ def test_a_model_is_one_short_file_in_the_same_order(name):
 
 
 def conditional(flow):
-    """Of the target's operations, the kinds that read a context."""
+    """List the kinds of the target's operations that read a context."""
     kinds = set()
     for module in flow.modules():
         if isinstance(module, (ActNorm, LUConv1x1)) and module.conditioner is not None:
@@ -94,7 +94,7 @@ def test_flows_are_flows_at_any_size(name):
 
 
 def test_dual_glows_priors_are_gaussians_of_the_sources_latents():
-    """One level and no steps: the photo's log-density is that of a Gaussian whose parameters its nets say."""
+    """Build one level and no steps: the photo's log-density is that of a Gaussian with parameters of its nets."""
     model = perturb(MODELS["dual_glow"](steps=(0, 0), width=8)).double()
     x_a, x_b = torch.rand(2, 3, 3, 8, 8, dtype=torch.float64)
     squeezed_a, squeezed_b = (nn.functional.pixel_unshuffle(x, 2) for x in (x_a, x_b))

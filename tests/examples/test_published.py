@@ -19,7 +19,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
 def random_weights(image_size, steps, filters) -> dict[str, torch.Tensor]:
-    """A state dict of the right shapes in which nothing is zero; permutations stay permutations."""
+    """Make a state dict of the right shapes in which nothing is zero; permutations stay permutations."""
     generator = torch.Generator().manual_seed(0)
     weights = {}
     for key, like in build(image_size, steps, filters)[1].state_dict().items():

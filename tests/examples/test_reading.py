@@ -60,7 +60,7 @@ def header(size: tuple[int, int], depth: int, color: int, interlaced: bool = Fal
 
 
 def filtered(rows: np.ndarray, step: int, filters: list[int]) -> bytes:
-    """The bytes of rows (height, bytes) under PNG's filters in turn, each row after the number of its filter."""
+    """Filter rows (height, bytes) by PNG's filters in turn, each row after the number of its filter."""
     out, above = [], [0] * rows.shape[1]
     for row, kind in zip(rows.tolist(), cycle(filters), strict=False):
         left, corner = [0] * step + row[:-step], [0] * step + above[:-step]
@@ -75,12 +75,12 @@ def filtered(rows: np.ndarray, step: int, filters: list[int]) -> bytes:
 
 
 def nearest(left: int, above: int, corner: int) -> int:
-    """Paeth's guess."""
+    """Compute Paeth's guess."""
     return min((left, above, corner), key=lambda value: abs(left + above - corner - value))
 
 
 def packed(samples: np.ndarray, depth: int) -> np.ndarray:
-    """Rows of bytes of samples (height, width, channels)."""
+    """Pack samples (height, width, channels) into rows of bytes."""
     flat = samples.reshape(len(samples), -1)
     if depth == 16:
         return flat.astype(">u2").view(np.uint8).reshape(len(flat), -1)
@@ -112,7 +112,7 @@ class Built(NamedTuple):
     orientation: int
 
     def colors(self) -> np.ndarray:
-        """8-bit red, green and blue, upright."""
+        """Convert to 8-bit red, green and blue, upright."""
         values = self.samples
         if self.color == PALETTE:
             values = self.palette[values[..., 0]]
@@ -168,7 +168,7 @@ HARMLESS = (
 
 @st.composite
 def images(draw, of: str = "any") -> Built:
-    """PNG files that can be read, as far as PNG goes; `of` maps they hold ids and colours of the table."""
+    """Draw PNG files that can be read, as far as PNG goes; `of` maps they hold ids and colours of the table."""
     color = draw(st.sampled_from(list(DEPTHS)))
     depth = draw(st.sampled_from(DEPTHS[color]))
     size = draw(st.tuples(st.integers(1, 11), st.integers(1, 11)))
@@ -199,7 +199,7 @@ def images(draw, of: str = "any") -> Built:
 
 @st.composite
 def mutated(draw) -> bytes:
-    """A PNG file of which chunks, or what is in them, are changed, with checksums that are right."""
+    """Draw a PNG file of which chunks, or what is in them, are changed, with checksums that are right."""
     chunks = list(draw(images(draw(st.sampled_from(["any", "maps"])))).chunks)
     for _ in range(draw(st.integers(1, 3))):
         if not chunks:
@@ -237,7 +237,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def add_pair(root: Path) -> None:
-    """A data set of one pair and its instances, of 3x4 pixels."""
+    """Write a data set of one pair and its instances, of 3x4 pixels."""
     for path, value in zip(paths(root), (9, 7, 26001), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         written(path, build(np.full((3, 4), value), 16 if value > 255 else 8))
@@ -250,7 +250,7 @@ def paths(root: Path) -> tuple[Path, Path, Path]:
 
 
 def item_or_line(read, path: Path, *arguments) -> items.Item | str:
-    """What a reader returns, checked; or its message, one line that says what was expected, what came, what to do."""
+    """Return a reader's item, checked, or its message: one line that says what was expected, what came, what to do."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -271,7 +271,7 @@ def item_or_line(read, path: Path, *arguments) -> items.Item | str:
 
 
 def outcomes(place: Path, content: bytes) -> list[items.Item | str]:
-    """What the readers say of a file of this content, and a data set of it as photo, label map and instances."""
+    """Read a file of this content, and a data set of it as photo, label map and instances."""
     path = place / "file.png"
     path.write_bytes(content)
     readers = (reading.read_photo, reading.read_label_map)
@@ -334,7 +334,7 @@ def test_label_maps_hold_the_ids_or_colours_of_their_file(place, built):
 
 @given(images())
 def test_ids_of_any_value_are_those_of_the_file(place, built):
-    """Instances are not looked up in the table: all values of 16 bits come back."""
+    """Check that instances are not looked up in the table: all values of 16 bits come back."""
     add_pair(place)
     path = written(paths(place)[2], built)
     for each, value in zip(paths(place)[:2], (9, 7), strict=True):
@@ -359,7 +359,7 @@ def test_changed_chunks(place, content):
 
 
 def made_of(content: bytes, chunks: list[Chunk]) -> bool:
-    """Whether this is a file of these chunks alone, of some of them or of some more than once."""
+    """Tell if this is a file of these chunks alone, of some of them or of some more than once."""
     rest = content.removeprefix(SIGNATURE)
     while found := next((each for each in chunks if rest.startswith(chunk(*each))), None):
         rest = rest.removeprefix(chunk(*found))
@@ -395,7 +395,7 @@ def test_files_that_end_anywhere_are_refused(place):
 
 
 def test_every_bit_is_checked(place):
-    """Pillow does not look at the checksums of pixels, and would return others."""
+    """Refuse wrong checksums of pixels, at which Pillow does not look: it would return others."""
     colors = COLORS[np.arange(12).reshape(3, 4)]
     content = whole(build(colors, filters=(1, 2, 4), orientation=3, extra=HARMLESS[:2]).chunks)
     for bit in range(8 * len(content)):
@@ -411,7 +411,7 @@ SAMPLES = np.random.default_rng(0).integers(0, 256, (5, 7, 3))
 
 @pytest.mark.parametrize("color", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
 def test_photos_of_16_bits_are_refused(tmp_path, color):
-    """Pillow would keep the upper byte of colours, which is not the nearest value of 8 bits."""
+    """Round colours of 16 bits to the nearest value of 8 bits, where Pillow would keep the upper byte."""
     path = written(tmp_path / "a.png", build(np.full((4, 4, CHANNELS[color]), 40000), 16))
     refused(path, "8-bit", "got 16-bit", "convert it to 8-bit RGB")
     if color != GREY:
@@ -426,14 +426,14 @@ def test_ids_of_16_bits_are_read(tmp_path):
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_ids_of_few_bits_are_refused(tmp_path, depth):
-    """Pillow would scale them: 1 of 4 bits would be 17, tunnel."""
+    """Keep ids of few bits, which Pillow would scale: 1 of 4 bits would be 17, tunnel."""
     path = written(tmp_path / "a.png", build(np.ones((4, 4), int), depth))
     refused(path, f"got {depth}-bit grey", "8 or 16 bits", read=reading.read_label_map)
     assert (photo_of(path) == 255 // (2**depth - 1)).all()
 
 
 def test_palettes_count_by_their_colours(tmp_path):
-    """Index 7 of a palette may be any colour; indices without a colour are damage."""
+    """Look up indices of a palette, of which 7 may be any colour; indices without a colour are damage."""
     palette = COLORS[::-1]
     path = written(tmp_path / "a.png", build(np.full((2, 2), 7), 8, PALETTE, palette=palette))
     item = reading.read_label_map(path)
@@ -467,7 +467,7 @@ def test_gamma_and_profiles_change_no_values(tmp_path):
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(tmp_path, orientation, order):
-    """As Pillow's own function turns them; ids, instances and photo alike."""
+    """Compare with Pillow's own function; ids, instances and photo are turned alike."""
     path = written(tmp_path / "a.png", build(SAMPLES, last=(exif(orientation, order),)))
     upright = TURNED.get(orientation, lambda a: a)
     assert np.array_equal(photo_of(path), upright(SAMPLES))
@@ -543,14 +543,14 @@ def test_what_came_is_said(tmp_path, content, message):
 
 @pytest.mark.parametrize("missing", [1, 7, 22, 100])
 def test_pixels_that_are_missing_are_not_black(tmp_path, missing):
-    """Pillow fills up what a compressed stream that ends early leaves out."""
+    """Refuse a compressed stream that ends early, which Pillow fills up."""
     rows = pixels(SAMPLES, 8, False, [0])
     chunks = [header((5, 7), 8, RGB), (b"IDAT", zlib.compress(rows[:-missing])), (b"IEND", b"")]
     refused(written(tmp_path / "a.png", whole(chunks)), "pixels are damaged")
 
 
 def test_what_is_no_regular_file(tmp_path):
-    """None of these is waited for or read without end."""
+    """Check that none of these is waited for or read without end."""
     paths = [tmp_path / f"{name}.png" for name in ("folder", "pipe", "device", "dangling", "none", "long" * 80)]
     paths[0].mkdir()
     os.mkfifo(paths[1])
@@ -659,7 +659,7 @@ for path in sys.argv[1:]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc")
 def test_bombs_take_neither_memory_nor_time(tmp_path):
-    """Text, profiles and pixels of 100 MB in 100 kB; where they are none of the picture, it is read without them."""
+    """Read text, profiles and pixels of 100 MB in 100 kB; a picture of which they are no part is read without them."""
     zeros, text = zlib.compress(bytes(10**8)), b"Comment\0"
     offsets = b"II*\0" + struct.pack("<IH", 8, 65535) + bytes(10**6)
     harmless = {
@@ -693,7 +693,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
 
 
 def test_resizing_takes_no_more_than_its_ends(tmp_path, monkeypatch):
-    """A column of pixels that becomes a row would be a square in between."""
+    """Resize a column of pixels that becomes a row, and would be a square in between."""
     monkeypatch.setattr(png, "MOST_PIXELS", 2**10)
     resize, seen = Image.Image.resize, []
 

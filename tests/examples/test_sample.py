@@ -1,7 +1,6 @@
 """sample.py as a user calls it: pictures of all models, synthetic sets by many processes and after kills, misuse."""
 
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -10,37 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_helpers import SCRIPTS, SIZE, files, line_of_mistake, make_run, quick_processes, read, save, until
 
 import sample
-from condflows.testing import perturb
 from models import MODELS
 from streets.data import cityscapes, drawn, labels, reading
-from streets.runs import directory, pictures, weights
+from streets.runs import pictures, weights
 from streets.system import devices
 from streets.using import augmenting
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "cityscapes" / "sample.py"
-SIZE = (32, 64)
+SCRIPT = SCRIPTS / "sample.py"
 NAME = "ulm_000000_000019"
-
-
-def make_run(path, model="full_glow", **config):
-    """A run directory with untrained but perturbed weights."""
-    arguments = {"depth": 5, "width": 4} if model == "pix2pix" else {"steps": (1, 1), "width": 8}
-    if config.get("boundaries"):
-        arguments["side_channels"] = 1
-    net = perturb(MODELS[model](**arguments), 0.02)
-    directory.create(path, {"model": model, "model_arguments": arguments, "image_size": SIZE, "generated": 48,
-                            "seed": 3} | config)
-    for file in weights.WEIGHTS.values():
-        weights.save_weights(net, path / file)
-    return path
+refused = partial(line_of_mistake, sample.main)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +36,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Five pairs with instances in the Cityscapes layout, larger than they are sampled."""
+    """Write five pairs with instances in the Cityscapes layout, larger than they are sampled."""
     root = tmp_path_factory.mktemp("data")
     scenes = drawn.StreetScenes("train", (48, 96), length=5)
     for i, item in enumerate(scenes):
@@ -66,10 +52,6 @@ def root(tmp_path_factory):
     return root
 
 
-def save(path, array):
-    Image.fromarray(np.ascontiguousarray(array)).save(path)
-
-
 def ids_of(root):
     return root / "gtFine" / "train" / "ulm" / f"{NAME}_gtFine_labelIds.png"
 
@@ -78,29 +60,8 @@ def photo_of(root):
     return root / "leftImg8bit" / "train" / "ulm" / f"{NAME}_leftImg8bit.png"
 
 
-def read(path):
-    return np.array(Image.open(path))
-
-
 def call(*arguments):
     sample.main([str(argument) for argument in arguments])
-
-
-def refused(capsys, *arguments):
-    """The one line that a mistake ends in."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        call(*arguments)
-    said = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert said.startswith("sample.py: error: ")
-    assert said.count("\n") == 1
-    return said
-
-
-def files(folder):
-    """The bytes of every file, by path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # Pictures
@@ -167,7 +128,7 @@ def test_training_ids_are_no_label_ids(tmp_path):
 
 
 def test_label_maps_of_files(run, root, tmp_path):
-    """Ids and the same map in colours, also with a palette or transparency, give the same samples."""
+    """Compare ids with the same map in colours, also with a palette or transparency: the samples are the same."""
     colors = Image.fromarray(labels.colorize(read(ids_of(root))))
     variants = {"RGB": colors, "RGBA": colors.convert("RGBA"), "P": colors.quantize(256, dither=Image.Dither.NONE)}
     expected = None
@@ -252,7 +213,7 @@ def test_a_synthetic_set_is_a_cityscapes_set(run, root, augmented, tmp_path):
 
 
 def test_the_official_tools_can_tell_the_files(root, augmented):
-    """They take names apart at underscores, and find the files of a frame by the beginning of the name."""
+    """Check names as the tools read them: taken apart at underscores, a frame's files by the beginning."""
     names = [path.name for folder in (root, augmented) for path in folder.glob("leftImg8bit/*/*/*.png")]
     assert len(names) == 15
     for name in names:
@@ -307,7 +268,7 @@ def test_other_settings_do_not_mix(run, root, augmented, capsys):
     assert "made with temperature 0.8, seed 0, asked for now is temperature 0.5, seed 1:" in said
     assert "samples 2, asked for now is samples 5:" in refused(capsys, *arguments)
     shard = refused(capsys, *arguments, "--samples", 2, "--weights", "last", "--shard", 0, "--num-shards", 3)
-    assert "weights best, asked for now is weights last:" in shard
+    assert "asked for now is weights last, sha256 " in shard
     assert files(augmented) == before
     assert [path.name for path in augmented.iterdir() if path.is_file()] == ["augment.json"]
     manifest = json.loads((augmented / "augment.json").read_text())
@@ -315,7 +276,7 @@ def test_other_settings_do_not_mix(run, root, augmented, capsys):
 
 
 def test_painted_maps_make_a_set_too(run, root, tmp_path):
-    """Instances are left out where not all maps have them."""
+    """Leave out instances where not all maps have them."""
     save(tmp_path / "painted.png", labels.colorize(np.full(SIZE, 7)))
     call(run, "--label-maps", tmp_path / "painted.png", ids_of(root), "--samples", 1, "--augment", tmp_path / "set")
     made = cityscapes.Cityscapes(tmp_path / "set", "val", SIZE)
@@ -326,7 +287,7 @@ def test_painted_maps_make_a_set_too(run, root, tmp_path):
 
 
 def work(arguments, number=0, world=1, barrier=None, last=None):
-    """What one process of torchrun does; with ``last``, up to that operation on the files of the data set."""
+    """Do the work of one process of torchrun; with ``last``, up to that operation on the files of the data set."""
     os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(world))
     torch.set_num_threads(1)
     left, out = [None] * (last or 0), str(arguments[arguments.index("--augment") + 1])
@@ -347,11 +308,7 @@ def work(arguments, number=0, world=1, barrier=None, last=None):
 @pytest.fixture(scope="module")
 def start():
     """Start processes; each is there at once, for its imports are those of a process that it is forked from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the preloading looks
-
+    with quick_processes(__name__) as context:
         def start(target, *several):
             started = [context.Process(target=target, args=arguments, daemon=True) for arguments in several]
             for process in started:
@@ -369,7 +326,7 @@ def join(started):
 
 
 def finished(out):
-    """Which file is at the place of each picture, and since when; what lies half-written beside them is none."""
+    """Identify the file at the place of each picture, and its time; half-written ones beside them do not count."""
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*_gtFine_*.png")} | {
         path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.rglob("*_leftImg8bit.png")}
 
@@ -389,7 +346,7 @@ def test_torchrun_makes_the_set_of_one_process(run, root, augmented, tmp_path):
 
 
 def test_processes_that_are_killed_again_and_again(run, root, tmp_path, start):
-    """Whatever number of processes goes on, all files are whole, and none that was there is touched."""
+    """Go on with any number of processes: all files are whole, and none that was there is touched."""
     out, rng = tmp_path / "set", random.Random(0)
     arguments = [run, "--data", root, "--split", "train", "--samples", 8, "--augment"]
     join(start(work, ([*arguments, tmp_path / "one"],)))
@@ -398,9 +355,8 @@ def test_processes_that_are_killed_again_and_again(run, root, tmp_path, start):
     for world, options in ((1, False), (2, False), (3, True), (1, False), (2, True), (3, False)):
         started = start(work, *(([*arguments, out, "--shard", i, "--num-shards", world],) if options else
                                 ([*arguments, out], i, world) for i in range(world)))
-        enough, deadline = len(there) + rng.randint(1, 18), time.time() + 60
-        while len(finished(out)) < enough and time.time() < deadline:
-            time.sleep(0.005)
+        enough = len(there) + rng.randint(1, 18)
+        until(lambda enough=enough: len(finished(out)) >= enough, seconds=60)
         time.sleep(rng.uniform(0, 0.01))
         for process in started:
             process.kill()
@@ -439,7 +395,7 @@ def test_a_kill_before_each_operation(run, tmp_path, start):
 
 
 def test_processes_that_overlap(run, root, augmented, tmp_path, start):
-    """A job that begins again while processes of the old one live: they write the same, and none harms the others."""
+    """Begin a job again while processes of the old one live: they write the same, and none harms the others."""
     out = tmp_path / "set"
     arguments, barrier = [run, "--data", root, "--split", "train", "--samples", 2, "--augment", out], start.barrier(5)
     shards = [(0, 1), (0, 1), (0, 1), (0, 2), (1, 2)]
@@ -474,7 +430,7 @@ def claim(folder, seed, rounds, barrier):
 
 @pytest.mark.parametrize("seeds", [(0, 0, 0), (0, 1, 1)], ids=["same", "different"])
 def test_starts_at_the_same_moment(seeds, tmp_path, start):
-    """In a new directory those with the settings of the first one go on, and only those."""
+    """Start several in a new directory: those with the settings of the first one go on, and only those."""
     rounds, barrier = 100, start.barrier(3)
     assert join(start(claim, *((tmp_path, seed, rounds, barrier) for seed in seeds))) == [0] * 3
     for i in range(rounds):
@@ -487,7 +443,7 @@ def test_starts_at_the_same_moment(seeds, tmp_path, start):
 
 
 def test_another_start_between_any_two_lines(tmp_path):
-    """Whatever this process has looked at by then, another one's settings and pictures are no mistake."""
+    """Check that settings and pictures of another process are no mistake, whatever this one has looked at by then."""
     def claim(line):
         root, left = tmp_path / str(line), [None] * line
 

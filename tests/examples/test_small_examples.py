@@ -24,7 +24,7 @@ def call(name, directory, *arguments):
 
 
 def printed(output, name):
-    """The first number that is printed after a name."""
+    """Find the first number that is printed after a name."""
     found = re.search(rf"{name} (-?\d+\.\d+)", output)
     assert found, output
     return float(found[1])
@@ -32,7 +32,7 @@ def printed(output, name):
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """What a script prints in its tiny mode; run once."""
+    """Return the output of a script in its tiny mode, which is run once."""
     done = {}
 
     def run(name):

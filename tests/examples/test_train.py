@@ -1,16 +1,15 @@
 """The training script as a user calls it: a run from nothing, on real photos, interrupted, and misused."""
 
-import csv
 import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_helpers import CAMVID, SCRIPTS, rows
 
 import condflows
 import train
@@ -26,16 +25,8 @@ from streets.runs.run import Run
 from streets.training.descent import learning_rate_factor
 from streets.training.options import model_arguments
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "examples" / "cityscapes" / "train.py"
-CAMVID = ROOT / ".." / "shared" / "data" / "camvid64"
 SMALL = ["--width", "8", "--batch-size", "4", "--init-pairs", "8", "--generated", "16", "--validate-every", "1"]
 TINY = [*SMALL, "--image-size", "16", "32", "--steps", "1", "1", "--context-width", "4"]
-
-
-def rows(out, split):
-    with (out / "metrics.csv").open() as file:
-        return [row for row in csv.DictReader(file) if row["split"] == split]
 
 
 def test_a_run_from_nothing(tmp_path, capsys):
@@ -90,7 +81,7 @@ def test_compiled_and_bf16_runs_are_the_plain_one_but_for_rounding(tmp_path, mon
 
 
 def test_training_learns(tmp_path):
-    """On one pair, over and over, the conditional likelihood rises steadily; its figure is that of the loaded model."""
+    """Train on one pair, over and over: the conditional likelihood rises; its figure is that of the loaded model."""
     out = tmp_path / "run"
     train.main([*TINY, "--epochs", "12", "--validate-every", "12", "--warmup-steps", "2", "--out", str(out)])
     first, last = (float(rows(out, "train")[i]["bits_per_dim"]) for i in (0, -1))
@@ -160,7 +151,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_and_loads(name, tmp_path):
-    """A few steps on the same pairs lower what validation looks at; the weights give it again."""
+    """Take a few steps on the same pairs: what validation looks at falls, and the weights give it again."""
     out, tiny = tmp_path / "run", [*SMALL, "--image-size", "32", "64", "--epochs", "4", "--warmup-steps", "0"]
     steps = [] if name == "pix2pix" else ["--steps", "1", "1"]
     train.main(["--model", name, *tiny, *steps, "--out", str(out)])
@@ -212,7 +203,7 @@ def test_mirrored_pairs_stay_pairs():
 
 
 def broken_run(tmp_path, config=None, keep="model.safetensors"):
-    """A run of which something is wrong."""
+    """Make a run of which something is wrong."""
     path = tmp_path / "broken"
     whole = {"model": "glow", "model_arguments": {"steps": [1], "width": 4}, "image_size": [4, 4]}
     directory.create(path, whole | (config or {}))
@@ -327,7 +318,8 @@ def test_a_run_is_not_overwritten_unasked(tmp_path, capsys):
 
 def test_help_is_quick_and_complete():
     started = time.perf_counter()
-    result = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, SCRIPTS / "train.py", "--help"], capture_output=True, text=True,
+                            check=True)
     assert time.perf_counter() - started < 5
     for option in ("--data", "--image-size", "--preset", "--source-weight", "paper-256"):
         assert option in result.stdout

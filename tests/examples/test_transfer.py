@@ -3,13 +3,13 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_sample import SIZE, make_run, read
+from run_helpers import SCRIPTS, SIZE, line_of_mistake, make_run, read
 
 import transfer
 from models import MODELS
@@ -18,7 +18,7 @@ from streets.runs import weights
 from streets.runs.run import Run
 from streets.using.transfer import REFUSED
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "cityscapes" / "transfer.py"
+refused = partial(line_of_mistake, transfer.main)
 CONDITIONAL = [model for model in MODELS if model not in REFUSED]
 A, B = (f"val_000003_{i:06d}" for i in (1, 4))
 
@@ -30,13 +30,13 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes():
-    """What is generated where there is no --data."""
+    """Draw the scenes that the script draws where there is no --data."""
     return drawn.StreetScenes("val", SIZE, length=6, seed=3)
 
 
 @pytest.fixture
 def painted(scenes, tmp_path):
-    """The options of a transfer between files."""
+    """Return the options of a transfer between files."""
     images = {"--content-photo": scenes[1]["photo"].permute(1, 2, 0), "--content-label": scenes[1]["label"],
               "--structure-label": scenes[4]["condition"].permute(1, 2, 0)}
     arguments = []
@@ -48,18 +48,6 @@ def painted(scenes, tmp_path):
 
 def call(*arguments):
     transfer.main([str(argument) for argument in arguments])
-
-
-def refused(capsys, *arguments):
-    """The one line that a mistake ends in."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        call(*arguments)
-    said = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert said.startswith("transfer.py: error: ")
-    assert said.count("\n") == 1
-    return said
 
 
 @pytest.mark.parametrize("model", CONDITIONAL)
@@ -86,7 +74,7 @@ def test_every_conditional_flow_transfers(model, scenes, tmp_path, capsys):
 
 
 def test_the_result_is_the_papers(run, scenes, tmp_path):
-    """z of the photo given its label map, decoded given the other one; dequantization changes little of it."""
+    """Compare with z of the photo given its label map, decoded given the other; dequantization changes little."""
     call(run, "--content", 1, "--structure", 4, "--out", tmp_path / "out")
     batches = [torch.utils.data.default_collate([scenes[i]]) for i in (1, 4)]
     (context, photo), (other, _) = (Run(run).pairs()(batch) for batch in batches)
@@ -105,7 +93,7 @@ def test_the_same_seed_gives_the_same_result(run, tmp_path):
 
 
 def test_files(run, painted, tmp_path):
-    """The names differ from those of the data set, and so does the noise; the images are the same."""
+    """Transfer between files: names differ from those of the data set, and so does the noise, but not the images."""
     out = tmp_path / "out"
     call(run, *painted, "--image-size", 64, 128, "--out", out)
     assert {path.name for path in out.iterdir()} == {
@@ -178,8 +166,8 @@ def test_used_and_unwritable_directories(run, tmp_path, capsys):
 
 
 def test_help_is_quick_and_complete():
-    result = subprocess.run([sys.executable, "-X", "importtime", SCRIPT, "--help"], capture_output=True, text=True,
-                            check=True)
+    result = subprocess.run([sys.executable, "-X", "importtime", SCRIPTS / "transfer.py", "--help"],
+                            capture_output=True, text=True, check=True)
     assert "| torch" not in result.stderr
     for option in ("--content", "--structure-label", "--image-size"):
         assert option in result.stdout

@@ -25,8 +25,7 @@ def pix2pix(channels: int = 3, depth: int = 8, width: int = 64, *, condition_cha
 class Pix2Pix(nn.Module):
     """Generator and discriminator, their losses, and samples; images are in [0, 1]."""
 
-    l1_weight = 100.0
-    """Weight of the L1 distance in the generator's loss."""
+    l1_weight = 100.0  # of the L1 distance in the generator's loss
 
     def __init__(self, channels: int, depth: int, width: int, condition_channels: int):
         super().__init__()
@@ -86,11 +85,8 @@ class SamplingDropout(nn.Dropout):
     """Dropout in training and in evaluation: it is the only noise of the generator."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return input * self.noise(input) if self.training else F.dropout(input, self.p, training=True)
-
-    def noise(self, input: Tensor) -> Tensor:
-        """Draw the factors of an input: 0, or ``1 / (1 - p)``."""
-        return F.dropout(torch.ones(input.shape, device=input.device), self.p)
+        ones = torch.ones(input.shape, device=input.device)
+        return input * F.dropout(ones, self.p) if self.training else F.dropout(input, self.p)
 
 
 class Level(nn.Module):

@@ -1,7 +1,10 @@
 """Loading of training data: the order of the pairs, batches, and files that cannot be read."""
 
 import functools
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,12 +80,24 @@ class Tried(Dataset):
             return str(error)
 
 
-def ignore_sigterm(worker: int) -> None:
-    """Ignore SIGTERM in a worker, to which it may be sent as well: the training ends its workers itself."""
+def prepare_worker(worker: int) -> None:
+    """Let a worker end with the training alone: not by a SIGTERM to the group, but when the training is killed.
+
+    The loader's own watch of a killed parent sees only workers that were forked from it.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-OPTIONS: dict[str, Any] = {"generator": torch.Generator(), "worker_init_fn": ignore_sigterm}
+def end_with_parent() -> None:
+    """Wait until the process that started this one has ended, and end too."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+OPTIONS: dict[str, Any] = {"generator": torch.Generator(), "worker_init_fn": prepare_worker}
 """Options of all loaders; with this generator workers take no seeds from the global one."""
 
 

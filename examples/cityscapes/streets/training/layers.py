@@ -24,11 +24,12 @@ def over_all_processes(model: nn.Module) -> None:
 class SharedDropout(SamplingDropout):
     """Dropout of which every process draws the noise of the whole batch, with one seed, and takes its own part."""
 
-    def noise(self, input: Tensor) -> Tensor:
-        """Draw the noise of this process."""
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
         batch, start = len(input), processes.rank() * len(input)
-        whole = torch.ones(processes.world() * batch, *input.shape[1:], device=input.device)
-        return F.dropout(whole, self.p)[start:start + batch]
+        noise = F.dropout(torch.ones(processes.world() * batch, *input.shape[1:], device=input.device), self.p)
+        return input * noise[start:start + batch]
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):

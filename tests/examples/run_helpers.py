@@ -1,0 +1,152 @@
+"""Parts of the application's tests that several files use: places, small runs and data, pictures, and processes."""
+
+import csv
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import process_table
+import pytest
+import torch
+from PIL import Image
+
+from condflows.testing import perturb
+from models import MODELS
+from streets.runs import directory, weights
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "examples" / "cityscapes"
+SHARED = ROOT / ".." / "shared" / "data"
+CAMVID = SHARED / "camvid64"
+SIZE = (32, 64)
+"""Image size of the runs of ``make_run``."""
+
+
+# Files
+
+
+def read(path):
+    """Read a picture as an array."""
+    return np.array(Image.open(path))
+
+
+def save(path, array):
+    """Write an array as a PNG file, whatever the name says."""
+    Image.fromarray(np.ascontiguousarray(array)).save(path, "PNG")
+
+
+def files(folder):
+    """Read the bytes of every file, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(out, split):
+    """Read the rows of metrics.csv of one split."""
+    with (out / "metrics.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["split"] == split]
+
+
+# Runs and data
+
+
+def make_run(path, name="full_glow", **config):
+    """Make the directory of a run that was not trained, but is no start either; the best weights differ from the last.
+
+    Args:
+        path: its directory.
+        name: its model.
+        config: entries of its configuration, in place of these.
+    """
+    arguments = {"depth": 5, "width": 4} if name == "pix2pix" else {"steps": (1, 1), "width": 4}
+    if config.get("boundaries"):
+        arguments["side_channels"] = 1
+    torch.manual_seed(0)
+    model = MODELS[name](**arguments).to(memory_format=torch.channels_last)
+    directory.create(path, {
+        "model": name, "model_arguments": arguments, "image_size": SIZE, "out": path, "batch_size": 4, "generated": 48,
+        "seed": 3, "source_weight": 1e-4 if hasattr(model, "source") else None, "clip_norm": None,
+        "learning_rate": 1e-3, "warmup_steps": 0, "linear_decay": False} | config)
+    for seed, file in enumerate(weights.WEIGHTS.values()):
+        weights.save_weights(perturb(model, 0.02, seed), path / file)
+    (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n3,1,train,5,10\n3,1,val,4,\n"
+                                      "6,2,train,4,10\n")
+    return path
+
+
+def damaged_data(root):
+    """Make a data set on disk of which one training photo and one validation label map are no images."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for i in range(count):
+            photo, label = (root / kind / split / "city" for kind in ("leftImg8bit", "gtFine"))
+            photo.mkdir(parents=True, exist_ok=True)
+            label.mkdir(parents=True, exist_ok=True)
+            save(photo / f"city_{i}_leftImg8bit.png", rng.integers(0, 256, (8, 16, 3), np.uint8))
+            save(label / f"city_{i}_gtFine_labelIds.png", rng.integers(0, 34, (8, 16), np.uint8))
+    bad = root / "leftImg8bit" / "train" / "city" / "city_2_leftImg8bit.png"
+    worse = root / "gtFine" / "val" / "city" / "city_1_gtFine_labelIds.png"
+    os.truncate(bad, 60)
+    worse.write_bytes(b"")
+    return bad, worse
+
+
+# Errors
+
+
+def refused(error: type[Exception], *fragments: object):
+    """Expect an error of one line that holds every fragment."""
+    text = "".join(f"(?=.*{re.escape(str(fragment))})" for fragment in fragments)
+    return pytest.raises(error, match=rf"\A{text}[^\n]*\Z")
+
+
+def line_of_mistake(main, capsys, *arguments):
+    """Call a script with a mistake, and return the one line that it ends in."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.startswith(f"{main.__module__}.py: error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+# Processes
+
+
+def until(condition, process=None, seconds=120):
+    """Wait until a condition is true; fail if the process ends before that, or after these seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, f"the process ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"not within {seconds} seconds"
+        time.sleep(0.01)
+
+
+@contextmanager
+def quick_processes(*modules):
+    """Yield a context of multiprocessing whose processes begin at once, forked from one that has imported modules.
+
+    That one, the fork server, would wait until every process with its pipe has ended, those that outlive a killed
+    parent included, and would keep its modules for the next file of tests. So it ends here.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*modules])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the preloading looks
+        yield context
+    for pid in fork_servers():
+        os.kill(pid, signal.SIGTERM)  # multiprocessing starts another one if it needs one
+    until(lambda: not fork_servers())
+
+
+def fork_servers():
+    """List the fork servers that this process has started."""
+    return [process.pid for process in process_table.running()
+            if process.parent == os.getpid() and "multiprocessing.forkserver" in process.command]
