@@ -35,7 +35,8 @@ def parse(script: str, kind: type[Config], arguments: list[str], **options: Any)
 def refuse(script: str, reason: str) -> NoReturn:
     """Print one line and exit with status 2; each of several processes prints its line."""
     rank = int(os.environ.get("RANK", 0))
-    print(f"process {rank}: " * (rank > 0) + f"{script}: error: {one_line(reason)}", file=sys.stderr)
+    line = f"process {rank}: " * (rank > 0) + f"{script}: error: {one_line(reason)}\n"
+    sys.stderr.write(line)  # in one piece, for print would let the line of another process in before its end
     end(2)
 
 

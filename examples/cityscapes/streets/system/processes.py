@@ -1,7 +1,7 @@
 """Communication of the processes that ``torchrun`` started; a single process gets back what it gives."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -84,3 +84,17 @@ def texts(text: str, device: torch.device) -> list[str]:
     padded = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in range(world())]
     dist.all_gather(padded, torch.nn.functional.pad(own, (0, longest - len(own))))
     return [bytes(row[:int(n)].tolist()).decode() for row, n in zip(padded, lengths, strict=True)]
+
+
+def by_first(work: Callable[[], object], device: torch.device) -> None:
+    """Do work in the first process alone; a mistake of the user's that it meets there ends all processes alike."""
+    reason = ""
+    if rank() == 0:
+        try:
+            work()
+        except (ValueError, OSError) as error:
+            if world() == 1:
+                raise
+            reason = str(error) or type(error).__name__
+    if told := texts(reason, device)[0]:
+        raise ValueError(told)

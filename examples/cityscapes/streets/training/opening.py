@@ -44,8 +44,7 @@ def opened(config: Config, stop: Stop) -> Iterator[Training]:
     out = config.out or Path("runs") / f"{config.model}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     config = dataclasses.replace(config, data=config.data and config.data.resolve(), out=out)
     with processes.group(device), ExitStack() as ending:
-        if processes.rank() == 0:
-            ending.enter_context(directory.writing(out, config.overwrite or config.resume))
+        processes.by_first(lambda: hold(out, config, ending), device)
         training = open_training(config, out, stop, device)
         if training.main:
             ending.callback(training.log.close)
@@ -54,11 +53,16 @@ def opened(config: Config, stop: Stop) -> Iterator[Training]:
         yield training
 
 
+def hold(out: Path, config: Config, ending: ExitStack) -> None:
+    """Hold the directory of a run until the end, new or to go on with."""
+    ending.enter_context(directory.writing(out, config.overwrite or config.resume))
+    if config.resume:
+        check_resumed(out, config)
+
+
 def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -> Training:
     """Build a training, or load it from the last checkpoint of the run that goes on."""
     main = processes.rank() == 0
-    if main and config.resume:
-        check_resumed(out, config)
     arguments = model_arguments(config)
     pairs = Pairs(device, config.direction, config.boundaries, config.seed)
     train_set, val_set = (open_readable(config, name, device) for name in ("train", "val"))
