@@ -1,11 +1,11 @@
-"""The processes that the tests of a session have started, also those whose parents have ended."""
+"""The processes that a run of the tests has started, also those whose parents have ended."""
 
 import os
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-MARK = "CONDFLOWS_TEST_SESSION"
+MARK = "CONDFLOWS_TEST_RUN"
 os.environ.setdefault(MARK, uuid.uuid4().hex)  # in the environment of all processes that the tests start
 
 
@@ -18,7 +18,7 @@ class Process(NamedTuple):
 
 
 def running() -> list[Process]:
-    """Find the processes of this session but this one; none where there is no /proc."""
+    """Find the processes of this run but this one; none where there is no /proc."""
     mark, found = f"{MARK}={os.environ[MARK]}\0".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -88,7 +88,7 @@ def test_a_skipped_step_leaves_everything_as_it_was(monkeypatch, tmp_path):
 
 def test_a_bad_step_of_pix2pix_leaves_everything_as_it_was(tmp_path, capsys):
     config = train.parse([*PIX2PIX, "--out", str(tmp_path / "run")])
-    with opened(config, Stop()) as training:
+    with opened(config, Stop(), torch.device("cpu")) as training:
         model, objective = training.model.train(), training.objective
     context, x_b = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -71,6 +71,43 @@ def test_batches_of_a_step_and_the_moving_average(two, tmp_path):
     assert any(not torch.allclose(last[0][name], last[1][name], rtol=1e-3) for name in last[0])
 
 
+AFTER = """
+import gc, sys
+sys.path.insert(0, sys.argv[1])
+import torch, train
+from torch.nn.parallel import DistributedDataParallel
+from streets.system import stopping
+from streets.training import loop
+
+destroy, one_step = torch.distributed.destroy_process_group, loop.one_step
+
+def checked():
+    left = [each for each in gc.get_objects() if type(each) in (DistributedDataParallel, loop.Training)]
+    print("left:", len(left), flush=True)
+    destroy()
+
+def stopping_step(training, *arguments):
+    shown = one_step(training, *arguments)
+    training.stop.status = stopping.PREEMPTED
+    return shown
+
+torch.distributed.destroy_process_group = checked
+if sys.argv[2] == "stopped":
+    loop.one_step = stopping_step
+train.main(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("end", ["whole", "stopped"])
+def test_nothing_that_uses_the_group_outlives_it(end, tmp_path):
+    """A wrapped model that is freed after its group waits for the group's threads, now and then forever."""
+    (tmp_path / "script.py").write_text(AFTER)
+    result = torchrun(2, tmp_path / "script.py", SCRIPTS, end, *OPTIONS, *FLOW, "--image-size", "8", "16", "--out",
+                      tmp_path / "run")
+    assert result.stdout.count("left: 0") == result.stdout.count("left:") == 2, result.stderr
+    assert ("stopped by SIGTERM after step 1" in result.stdout) == (end == "stopped")
+
+
 def test_sigterm_to_torchrun_and_another_number_of_processes(tmp_path):
     out, options = tmp_path / "run", [*OPTIONS, *FLOW, "--workers", "1", "--image-size", "8", "16", "--resume"]
     process = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",

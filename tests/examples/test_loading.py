@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from run_helpers import SCRIPTS, until
 
 from streets.data import loading
 
-SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 LOADER = """
 import multiprocessing, sys, time
 from streets.data import loading
@@ -50,13 +49,11 @@ def test_workers_end_with_a_killed_training(method, tmp_path):
     process.kill()
     process.wait()  # not for its output, which workers that stay would hold open
     process.stdout.close()
-    deadline = time.time() + 30
-    while any(map(alive, workers)) and time.time() < deadline:
-        time.sleep(0.02)
-    left = [pid for pid in workers if alive(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert not left
+    try:
+        until(lambda: not any(map(alive, workers)), seconds=30)
+    finally:
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_batches_come_in_order_and_a_reason_in_place_of_one(tmp_path):

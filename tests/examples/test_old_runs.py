@@ -1,10 +1,10 @@
 """A run that an earlier version began goes on as it would have gone on there."""
 
-import csv
 import shutil
 from pathlib import Path
 
 import pytest
+from resuming import without_speed
 
 import train
 
@@ -13,22 +13,16 @@ GOLDEN = Path(__file__).parent / "golden_runs" / "c_flow"
 
 It was begun there by ``train.py --model c_flow --width 2 --steps 1 --context-width 2 --image-size 4 8 --batch-size 4
 --init-pairs 6 --generated 16 --validate-every 1 --device cpu --no-linear-decay --flip --ema 0.9 --clip-norm 1
---warmup-steps 2 --epochs 2``, and ``expected.csv`` is its ``metrics.csv`` after ``--resume --epochs 4`` there.
+--warmup-steps 2 --epochs 2``, and ``expected/metrics.csv`` is its ``metrics.csv`` after ``--resume --epochs 4`` there.
 """
-
-
-def figures(path):
-    with path.open(newline="") as file:
-        return [{name: value for name, value in row.items() if name != "images_per_second"}
-                for row in csv.DictReader(file)]
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):
     run = tmp_path / "run"
     shutil.copytree(GOLDEN, run)
     train.main(["--out", str(run), "--resume", "--epochs", "4"])
-    found, expected = figures(run / "metrics.csv"), figures(GOLDEN / "expected.csv")
-    assert found[:12] == expected[:12] == figures(GOLDEN / "metrics.csv")
+    found, expected = without_speed(run), without_speed(GOLDEN / "expected")
+    assert found[:12] == expected[:12] == without_speed(GOLDEN)
     assert len(found) == len(expected) == 24
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()

@@ -8,11 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import filelock
 import pytest
+from run_helpers import SCRIPTS, line_of_mistake, until
 
 import sample
 import train
@@ -22,7 +21,6 @@ from streets.runs.directory import writing
 from streets.system import locks
 from streets.system.stopping import PREEMPTED
 
-SCRIPTS = Path(__file__).parents[2] / "examples" / "cityscapes"
 OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "6", "--generated", "26", "--validate-every", "1000", "--device", "cpu"]
 HOLD = """
@@ -61,14 +59,6 @@ def names(directory):
     return {path.name for path in directory.iterdir()}
 
 
-def refused(capsys, call, *arguments):
-    with pytest.raises(SystemExit) as end:
-        call([str(argument) for argument in arguments])
-    assert end.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    return line
-
-
 @pytest.mark.parametrize("script", ["train", "evaluate", "sample", "transfer", "train_classifier"])
 def test_every_script_is_refused(script, run, holder, capsys):
     process, out = holder
@@ -77,7 +67,7 @@ def test_every_script_is_refused(script, run, holder, capsys):
                  "sample": [run, "--overwrite"], "train_classifier": ["--overwrite"],
                  "transfer": [run, "--content", "0", "--structure", "1", "--overwrite"]}[script]
     main = __import__(script).main
-    said = refused(capsys, main, *arguments, "--out", out)
+    said = line_of_mistake(main, capsys, *arguments, "--out", out)
     assert re.search(rf"^{script}.py: error: --out {out} is being written by process {process.pid} on "
                      rf"{re.escape(socket.gethostname())} since \d", said)
     assert "or give another directory" in said
@@ -91,9 +81,7 @@ def test_two_trainings_in_one_directory(tmp_path):
     command = [sys.executable, SCRIPTS / "train.py", *OPTIONS, "--epochs", "100000", "--out", out]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.time() + 60
-        while time.time() < deadline and not (out / "metrics.csv").exists():
-            time.sleep(0.05)
+        until((out / "metrics.csv").exists, first)
         for more in ([], ["--resume"], ["--overwrite"]):
             second = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
             assert second.returncode == 2
@@ -119,9 +107,7 @@ def test_a_killed_writer_lets_go_at_once(tmp_path):
     process = subprocess.Popen([sys.executable, SCRIPTS / "train.py", *OPTIONS, "--epochs", "100000", "--workers", "2",
                                 "--checkpoint-every", "5", "--out", out], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    deadline = time.time() + 60
-    while time.time() < deadline and not checkpoints.found(out / "checkpoints"):
-        time.sleep(0.05)
+    until(lambda: checkpoints.found(out / "checkpoints"), process)
     process.kill()
     process.wait()
     assert names(out) > {locks.LOCK, locks.WRITER}
@@ -144,11 +130,11 @@ def test_several_processes_are_one_writer(tmp_path, holder):
 
 
 def test_a_directory_of_a_refused_start_is_not_left(tmp_path, run, capsys):
-    assert "there are only" in refused(capsys, train.main, *OPTIONS, "--batch-size", "4000", "--out",
+    assert "there are only" in line_of_mistake(train.main, capsys, *OPTIONS, "--batch-size", "4000", "--out",
                                        tmp_path / "a" / "b")
     assert names(tmp_path) == set()
     (tmp_path / "mine").mkdir()
-    assert "there are only" in refused(capsys, train.main, *OPTIONS, "--batch-size", "4000", "--out",
+    assert "there are only" in line_of_mistake(train.main, capsys, *OPTIONS, "--batch-size", "4000", "--out",
                                        tmp_path / "mine" / "b")
     assert names(tmp_path) == {"mine"}
     sample.main([str(run), "--scenes", "1", "--samples", "1", "--out", str(tmp_path / "samples")])

@@ -121,7 +121,8 @@ def test_a_stop_in_the_midst_of_asking_is_not_lost(tmp_path, monkeypatch):
         return number
 
     monkeypatch.setattr(processes, "largest", largest)
-    with pytest.raises(SystemExit), opened(train.parse([*OPTIONS, "--out", str(tmp_path / "run")]), stop) as training:
+    config = train.parse([*OPTIONS, "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit), opened(config, stop, torch.device("cpu")) as training:
         loop.run(training)
     assert training.step == 1
 

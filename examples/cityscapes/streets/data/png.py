@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image, PngImagePlugin
 
+from streets.data.exif import upright
+
 MOST_PIXELS = 2**26
 """Largest number of pixels; the photos of Cityscapes have 2**21. Reading such an image takes about a gigabyte."""
 MOST_SIDE = 2**16
@@ -48,16 +50,6 @@ COLORS = {"palette": (b"PLTE", b"tRNS"), "RGB": (b"tRNS",)}
 # Passes of an image: first column, first row, and the steps between columns and between rows.
 WHOLE = ((0, 0, 1, 1),)
 INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-# Transposition that turns an image upright, by the orientation in its EXIF.
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Picture(NamedTuple):
@@ -123,8 +115,7 @@ def decode(content: bytes) -> Picture:
         raise damaged from error
     if kind == "palette" and any(image.histogram()[colors:]):
         raise damaged
-    turn = UPRIGHT.get(_orientation(chunks.get(b"eXIf", b"")))
-    return Picture(image if turn is None else image.transpose(turn), kind, depth)
+    return Picture(upright(image, chunks.get(b"eXIf", b"")), kind, depth)
 
 
 def _content(path: Path) -> bytes:
@@ -177,20 +168,3 @@ def _size_of_rows(width: int, height: int, bits: int, passes: tuple[tuple[int, i
         columns, rows = len(range(left, width, across)), len(range(top, height, down))
         size += rows * (1 + (columns * bits + 7) // 8) if columns else 0
     return size
-
-
-def _orientation(exif: bytes) -> int:
-    """Read the orientation in an EXIF block, 1 (upright) where it has none or is damaged."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, start)
-        for place in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, number, value = struct.unpack_from(f"{order}HHIH", exif, place)
-            if (tag, kind, number) == (274, 3, 1):
-                return value
-    except struct.error:  # it ends before
-        pass
-    return 1

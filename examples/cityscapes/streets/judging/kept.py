@@ -1,6 +1,5 @@
 """Figures of an evaluation that are kept in files, each with the settings that it was measured with."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,5 +37,4 @@ def digest(path: Path | None) -> str | None:
     """Compute the SHA-256 of a file, or of the weights and the configuration in a directory."""
     if path is None:
         return None
-    files = [path] if path.is_file() else [path / "model.safetensors", path / "config.json"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return files.sha256(path) if path.is_file() else files.sha256(path / "model.safetensors", path / "config.json")

@@ -36,7 +36,7 @@ def writing(out: Path, overwrite: bool) -> Iterator[None]:
 
 def check_free(out: Path, found: Iterable[Path]) -> None:
     """Refuse a directory in which anything was found."""
-    if any(True for _ in found):
+    if any(found):
         raise ValueError(f"--out {out} is in use: give another, or --overwrite to replace files of the same names")
 
 

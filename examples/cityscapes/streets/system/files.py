@@ -1,5 +1,6 @@
 """Writing of files that are complete or absent, whenever the process or the machine stops."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON so that a reader sees the old file or the new one, never a part of it."""
     with written(path) as partial:
         partial.write_text(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def sha256(*paths: Path) -> str:
+    """Compute the SHA-256 of files, one after the other, in hexadecimal digits."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -20,15 +20,11 @@ WITHOUT_LOCKS = {ENOLCK, ENOSYS, EOPNOTSUPP}
 
 
 @contextmanager
-def one_writer(directory: Path, option: str = "--out") -> Iterator[None]:
+def one_writer(directory: Path) -> Iterator[None]:
     """Hold a directory for this process, so that no other writes into it; a missing directory is made.
 
     The lock is the operating system's: it ends with the block or with the process, SIGKILL included, and holds across
     machines as far as the file system carries locks. A directory that was made here and stays empty is removed.
-
-    Args:
-        directory: to be written into.
-        option: of the command line that gave the directory, for the message.
 
     Raises:
         ValueError: another process holds it, of which the message names host and number.
@@ -39,7 +35,7 @@ def one_writer(directory: Path, option: str = "--out") -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise ValueError(f"{option} {directory} is being written by {_writer(directory)}: wait until that process has "
+        raise ValueError(f"--out {directory} is being written by {_writer(directory)}: wait until that process has "
                          "ended, or give another directory") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:

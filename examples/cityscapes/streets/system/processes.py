@@ -1,6 +1,8 @@
 """Communication of the processes that ``torchrun`` started; a single process gets back what it gives."""
 
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,7 +42,11 @@ def local_rank() -> int:
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Connect the processes until the end of the block; all compute on a device of this type."""
+    """Connect the processes until the end of the block; all compute on a device of this type.
+
+    Whatever uses the group, such as a model of ``DistributedDataParallel``, must be gone at the end of the block: freed
+    after the group it may wait forever.
+    """
     if world() == 1 or dist.is_initialized():
         yield
         return
@@ -50,9 +56,15 @@ def group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
     try:
         yield
-    except SystemExit:  # of all processes; after an error in one, destroying the group would wait for the others
-        dist.destroy_process_group()
+    except SystemExit as end:  # of all processes; after an error in one, destroying the group would wait for the others
+        traceback.clear_frames(end.__traceback__)  # they hold the model
+        _disconnect()
         raise
+    _disconnect()
+
+
+def _disconnect() -> None:
+    gc.collect()  # models in reference cycles
     dist.destroy_process_group()
 
 

@@ -19,24 +19,34 @@ from streets.runs.curves import FIGURES, save_curves
 from streets.runs.pictures import save_picture
 from streets.runs.weights import WEIGHTS, save_weights
 from streets.system import processes
+from streets.system.devices import choose_device
 from streets.system.seeds import seed_of
 from streets.system.stopping import Stop
 from streets.training.descent import Batch, learning_rate_factor
 from streets.training.objectives import first_not_finite
 from streets.training.opening import opened
+from streets.training.options import check
 from streets.training.state import Training
 from streets.training.validation import sample_grid, validate
 
 
 def train(config: Config, stop: Stop | None = None) -> Path:
     """Train as the configuration says and return the directory of the run."""
-    with opened(config, stop or Stop()) as training:
+    check(config)
+    device = choose_device(config.device)
+    with processes.group(device):
+        return train_connected(config, stop or Stop(), device)
+
+
+def train_connected(config: Config, stop: Stop, device: torch.device) -> Path:
+    """Train within a group of processes; nothing that uses the group is left when this returns."""
+    with opened(config, stop, device) as training:
         announce(training)
         try:
             run(training)
         finally:
             conclude(training)
-    return training.out
+        return training.out
 
 
 def run(training: Training) -> None:

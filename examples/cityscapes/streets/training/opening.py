@@ -23,12 +23,11 @@ from streets.runs.curves import Logger
 from streets.runs.settings import as_stored, check_same
 from streets.runs.weights import WEIGHTS
 from streets.system import processes
-from streets.system.devices import choose_device
 from streets.system.locks import contents
 from streets.system.stopping import Stop
 from streets.training.layers import over_all_processes
 from streets.training.objectives import make_objective
-from streets.training.options import check, model_arguments
+from streets.training.options import model_arguments
 from streets.training.state import Training
 
 MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every", "checkpoint_every",
@@ -37,13 +36,11 @@ MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every"
 
 
 @contextmanager
-def opened(config: Config, stop: Stop) -> Iterator[Training]:
+def opened(config: Config, stop: Stop, device: torch.device) -> Iterator[Training]:
     """Open the training of a configuration, whose directory belongs to this process until the end of the block."""
-    check(config)
-    device = choose_device(config.device)
     out = config.out or Path("runs") / f"{config.model}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     config = dataclasses.replace(config, data=config.data and config.data.resolve(), out=out)
-    with processes.group(device), ExitStack() as ending:
+    with ExitStack() as ending:
         processes.by_first(lambda: hold(out, config, ending), device)
         training = open_training(config, out, stop, device)
         if training.main:

@@ -1,6 +1,5 @@
 """Synthetic data sets in the Cityscapes layout: any number of processes write them, and continue after any stop."""
 
-import hashlib
 import json
 import os
 import secrets
@@ -103,9 +102,8 @@ def tidy(root: Path, split: str) -> None:
 
 def settings(run: Run, config: Config, temperature: float) -> dict[str, Any]:
     """Return all settings that the bytes of a synthetic data set depend on."""
-    weights = run.weights
     return as_stored({
-        "run": run.path, "weights": config.weights, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "run": run.path, "weights": config.weights, "sha256": files.sha256(run.weights),
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
         "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
         "label_maps": config.label_maps,
