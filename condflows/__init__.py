@@ -7,6 +7,7 @@ from condflows.bijector import Bijector
 from condflows.chain import Chain, Inverse
 from condflows.compile import compile_steps
 from condflows.couplings import AffineCoupling
+from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
 from condflows.glow import glow_step, multiscale
 from condflows.images import bits_per_dim, dequantize
@@ -21,7 +22,8 @@ from condflows.trace import Trace
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "Inverse", "Logit", "LUConv1x1", "PairedFlow", "Split",
+    "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
+    "PairedFlow", "Split",
     "Squeeze", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "glow_step",
     "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
 ]

@@ -11,7 +11,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from condflows.checks import check_rows
+from condflows.checks import autocasts, check_rows
 from condflows.rows import context_for, repeat_rows
 from condflows.trace import Context, Trace
 
@@ -80,8 +80,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 def precise(inputs: Tensor) -> Any:
     """Return a context manager that turns autocast off."""
-    device = inputs.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.autocast(inputs.device.type, enabled=False) if autocasts(inputs.device) else nullcontext()
 
 
 def zero_logabsdet(inputs: Tensor) -> Tensor:

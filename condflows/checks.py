@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -10,7 +11,11 @@ from torch import Tensor, nn
 
 from condflows.trace import Context, context_tensors
 
-__all__ = ["check_batch", "check_count", "check_inputs", "check_invertible", "check_like", "check_rows"]
+__all__ = ["autocasts", "check_batch", "check_count", "check_inputs", "check_invertible", "check_like",
+           "check_rows", "check_temperature"]
+
+
+AUTOCAST = torch.float16, torch.bfloat16, torch.float32
 
 
 def check_inputs(inputs: Tensor, name: str, num_channels: int | None = None) -> None:
@@ -34,20 +39,34 @@ def check_count(count: int, least: int, expected: str, advice: str = "pass a who
         raise ValueError(f"{expected}, got {count!r}; {advice}")
 
 
+def check_temperature(temperature: Any) -> float:
+    """Return a temperature, a number or a tensor of one, as a number; refuse others than finite ones of at least 0."""
+    if isinstance(temperature, Tensor) and temperature.numel() == 1 and not temperature.is_complex():
+        temperature = temperature.item()
+    if not (isinstance(temperature, Real) and math.isfinite(temperature) and float(temperature) >= 0):
+        raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
+    return float(temperature)
+
+
+def autocasts(device: torch.device) -> bool:
+    """Tell whether autocast is on for a device; on the meta device, which has none, it is not."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
 def check_like(tensor: Tensor, module: nn.Module, name: str) -> None:
-    """Refuse a tensor of another device or dtype than the parameters; autocast allows any floating-point dtype."""
+    """Refuse a tensor of another device or dtype than the parameters; autocast allows any dtype up to float32."""
     own = next(module.parameters(), tensor)
-    autocast = tensor.is_floating_point() and torch.is_autocast_enabled(own.device.type)
+    autocast = tensor.dtype in AUTOCAST and own.dtype in AUTOCAST and autocasts(own.device)
     if tensor.device != own.device or not (autocast or tensor.dtype == own.dtype):
         raise TypeError(f"{name} expects {own.dtype} on {own.device} like its parameters, got {tensor.dtype} on "
                         f"{tensor.device}; convert it with .to(...), integer images with condflows.dequantize")
 
 
-def check_batch(context: Context, inputs: Tensor, name: str) -> None:
-    """Refuse a context or trace that does not have one row for each input."""
+def check_batch(context: Context, count: int, name: str) -> None:
+    """Refuse a context or trace that does not have ``count`` rows, one for each input."""
     for tensor in context_tensors(context):
-        if tensor.ndim == 0 or tensor.shape[0] != inputs.shape[0]:
-            raise _other_rows(tensor, inputs.shape[0], name)
+        if tensor.ndim == 0 or tensor.shape[0] != count:
+            raise _other_rows(tensor, count, name)
 
 
 def check_rows(context: Context, count: int, name: str) -> int:

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from numbers import Real
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from nflows.distributions.base import Distribution
 from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from condflows.bijector import Bijector, at_least_float32
-from condflows.checks import check_batch, check_count, check_inputs, check_invertible, check_like
+from condflows.base import StandardNormal, TorchBase, as_base, base_shape, draw, log_density
+from condflows.bijector import Bijector
+from condflows.checks import check_batch, check_count, check_inputs, check_invertible, check_like, check_temperature
 from condflows.composition import recording, records
+from condflows.distribution import FlowDistribution
 from condflows.rows import context_for
-from condflows.trace import Context, Trace, context_tensors
+from condflows.shapes import checked_shape, sample_shape
+from condflows.trace import Context, context_tensors
 
-__all__ = ["Flow"]
+__all__ = ["Base", "Flow"]
 
-
-class StandardNormal(Distribution):
-    """The standard normal distribution in any shape; log-densities are summed in at least float32."""
-
-    def _log_prob(self, inputs: Tensor, context: Context) -> Tensor:
-        energy = 0.5 * inputs.to(at_least_float32(inputs.dtype)).square().flatten(1).sum(1)
-        return -energy - 0.5 * math.log(2 * math.pi) * math.prod(inputs.shape[1:])
+Base = Any
+"""A ``Distribution`` of nflows or ``torch.distributions``, a callable from contexts to the latter, or None."""
 
 
 class Flow(NFlow):
-    r"""The density of data that a bijector maps to standard normal noise; an ``nflows.flows.Flow``.
+    r"""The density of data that a bijector maps to noise, standard normal by default; an ``nflows.flows.Flow``.
 
-    With :math:`f` the transform and :math:`z = f(x, c)`,
+    With :math:`f` the transform, :math:`z = f(x, c)` and :math:`q` the density of the base distribution,
 
-    .. math:: \log p(x \mid c) = \log \mathcal{N}(z; 0, I) + \log \left| \det \partial z / \partial x \right|
+    .. math:: \log p(x \mid c) = \log q(z \mid c) + \log \left| \det \partial z / \partial x \right|
 
-    where :math:`\log \mathcal{N}(z; 0, I) = - (\|z\|^2 + D \log 2 \pi) / 2` in :math:`D` dimensions, and a sample at
-    temperature :math:`\tau` is :math:`x = f^{-1}(\tau \epsilon, c)`, :math:`\epsilon` standard normal.
+    where :math:`\log q(z) = - (\|z\|^2 + D \log 2 \pi) / 2` in :math:`D` dimensions for the standard normal, and a
+    sample at temperature :math:`\tau` is :math:`x = f^{-1}(\mu + \tau (\epsilon - \mu), c)`, with :math:`\epsilon`
+    drawn from the base distribution and :math:`\mu` its location, 0 for the standard normal.
 
     Shapes: inputs are ``(batch, *shape)``, with a context of as many rows; log-densities ``(batch,)``, in nats.
     Paper: Glow (arXiv 1807.03039) section 2.
@@ -46,13 +42,18 @@ class Flow(NFlow):
     Args:
         transform: maps data to noise; a condflows bijector or an nflows transform. To sample, it must keep the shape.
         shape: the shape of one input without the batch, with None for an open size: ``(10,)``, ``(3, 64, 64)``,
-            ``(3, None, None)``. By default that of the transform, if the transform knows it, as those of
-            :func:`condflows.multiscale` do. Only sampling needs it.
+            ``(3, None, None)``. By default that of the transform or of the base, if one of them knows it, as the
+            transforms of :func:`condflows.multiscale` do. Only sampling needs it.
+        base: the distribution of the noise: None for the standard normal; one of nflows; a
+            ``torch.distributions.Distribution``, whose batch and event shape together are that of one input or
+            broadcast to it; or a callable, best an ``nn.Module``, that maps the flow's context to one with a batch of
+            as many rows.
 
     Raises:
         ValueError: inputs of another shape than ``shape``, a context of another batch size, a number of samples that is
-            not positive, a temperature that is negative or not finite, and sampling where the shape is not known.
-        TypeError: inputs of another dtype or device than the parameters.
+            not positive, a temperature that is negative or not finite, or other than 1 with a base that has no standard
+            deviation to scale, sampling where the shape is not known, a base of another shape.
+        TypeError: inputs of another dtype or device than the parameters, a base that is no distribution.
 
     >>> flow = Flow(ActNorm(2), shape=(2,))
     >>> samples = flow.sample(5)
@@ -63,17 +64,40 @@ class Flow(NFlow):
     >>> samples, log_prob = flow.sample_and_log_prob(5, context=images, temperature=0.7)
     >>> samples.shape, log_prob.shape
     (torch.Size([2, 5, 3, 8, 8]), torch.Size([2, 5]))
+
+    With heavy tails, and with a mixture that the context decides:
+
+    >>> flow = Flow(LUConv1x1(2), shape=(2,), base=torch.distributions.StudentT(4.0))
+    >>> flow.log_prob(flow.sample(5)).shape
+    torch.Size([5])
+    >>> class Mixture(torch.nn.Linear):
+    ...     def forward(self, context):
+    ...         weights, means = super().forward(context).split([3, 3 * 2], 1)
+    ...         normals = torch.distributions.Independent(torch.distributions.Normal(means.unflatten(1, (3, 2)), 1), 1)
+    ...         chosen = torch.distributions.Categorical(logits=weights)
+    ...         return torch.distributions.MixtureSameFamily(chosen, normals)
+    >>> flow = Flow(LUConv1x1(2), shape=(2,), base=Mixture(4, 3 + 3 * 2))
+    >>> flow.sample(5, context=torch.randn(10, 4)).shape
+    torch.Size([10, 5, 2])
     """
 
-    def __init__(self, transform: Transform, shape: Sequence[int | None] | None = None):
-        super().__init__(transform, StandardNormal())
-        known = transform.data_shape if shape is None and isinstance(transform, Bijector) else shape
-        self.shape = None if known is None else _checked_shape(known)
+    def __init__(self, transform: Transform, shape: Sequence[int | None] | None = None, base: Base = None):
+        super().__init__(transform, as_base(base))
+        if shape is None:
+            shape = transform.data_shape if isinstance(transform, Bijector) else None
+            shape = base_shape(base) if shape is None else shape
+        self.shape = None if shape is None else checked_shape(shape)
 
     @property
     def transform(self) -> Bijector:
         """The map from data to noise; an nflows transform has the methods of nflows only."""
         return self._transform  # type: ignore[return-value]
+
+    @property
+    def base(self) -> Base:
+        """The base distribution as it was given; None for the standard normal."""
+        base: Any = self._distribution
+        return None if isinstance(base, StandardNormal) else base.given if isinstance(base, TorchBase) else base
 
     @records
     def forward(self, inputs: Tensor, context: Context = None,  # type: ignore[override]
@@ -90,9 +114,9 @@ class Flow(NFlow):
         """
         self._check(inputs, context)
         check_invertible(self.transform)
-        context = context_for(self.transform.forward, context, inputs.shape[0])
-        noise, logabsdet = recording(self.transform, record)(inputs, context)
-        return self._distribution.log_prob(noise) + logabsdet
+        own = context_for(self.transform.forward, context, inputs.shape[0])
+        noise, logabsdet = recording(self.transform, record)(inputs, own)
+        return log_density(self._distribution, noise, context) + logabsdet
 
     def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,  # type: ignore[override]
                generator: torch.Generator | None = None, batch_size: int | None = None,
@@ -102,7 +126,8 @@ class Flow(NFlow):
         Args:
             num_samples: the number of samples for each condition.
             context: conditions, one a row. What depends on a condition alone is computed once for all of its samples.
-            temperature: multiplies the standard deviation of the noise; at 0 the result is deterministic.
+            temperature: multiplies the standard deviation of the noise; at 0 the result is deterministic. Bases
+                that have no location and scale take 1 alone.
             generator: draws the noise, on its own device.
             batch_size: the number of samples for each condition that are drawn at a time; all by default.
             size: the spatial size of the samples where ``shape`` leaves it open; by default that of the images in the
@@ -118,23 +143,20 @@ class Flow(NFlow):
         check_count(num_samples, 1, "expected a positive whole number of samples")
         batch_size = num_samples if batch_size is None else batch_size
         check_count(batch_size, 1, "expected a positive whole number of samples at a time as batch_size")
-        if not (isinstance(temperature, Real) and math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
+        temperature = check_temperature(temperature)
         check_invertible(self.transform)
         tensors = context_tensors(context)
         batch = (tensors[0].shape[0] if tensors and tensors[0].ndim else 1, int(num_samples))
         like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
-        device = generator.device if generator is not None else like.device
-        noise = torch.randn(math.prod(batch), *_sample_shape(self.shape, context, size), generator=generator,
-                            device=device, dtype=like.dtype)
-        noise = (temperature * noise.to(like.device)).unflatten(0, batch)
-        check_batch(context, noise, "Flow")
+        check_batch(context, batch[0], "Flow")
+        shape = sample_shape(self.shape, context, size)
+        noise = draw(self._distribution, batch, shape, context, temperature, generator, like)
         parts = []
         for part in noise.split(int(batch_size), dim=1):
             rows = part.flatten(0, 1)
             own = context_for(self.transform.inverse, context, rows.shape[0])
             samples, logabsdet = self.transform.inverse(rows, own)
-            log_prob = self._distribution.log_prob(rows) - logabsdet
+            log_prob = log_density(self._distribution, rows, context) - logabsdet
             parts.append([result.unflatten(0, part.shape[:2]) for result in (samples, log_prob)])
         samples, log_prob = (torch.cat(results, 1) for results in zip(*parts, strict=True))
         return (samples, log_prob) if tensors else (samples[0], log_prob[0])
@@ -149,62 +171,22 @@ class Flow(NFlow):
         self._check(noise, context)
         return self.transform.inverse(noise, context)[0]
 
+    def to_distribution(self, context: Context = None, size: Sequence[int] | None = None) -> FlowDistribution:
+        """Return the flow at these conditions as a ``torch.distributions.Distribution``.
+
+        Args:
+            context: the conditions, one a row, which are the distribution's batch; or None.
+            size: the spatial size of its samples where ``shape`` leaves it open, as in ``sample``.
+        """
+        return FlowDistribution(self, context, size)
+
     def _check(self, inputs: Tensor, context: Context) -> None:
         check_inputs(inputs, "Flow")
         check_like(inputs, self, "Flow")
-        check_batch(context, inputs, "Flow")
+        check_batch(context, inputs.shape[0], "Flow")
         if self.shape is not None and (
             len(self.shape) != inputs.ndim - 1
             or any(size is not None and size != got for size, got in zip(self.shape, inputs.shape[1:], strict=True))
         ):
             raise ValueError(f"Flow expects inputs of shape (batch, {', '.join(map(str, self.shape))}), "
                              f"got {tuple(inputs.shape)}; resize them or build the flow with another shape")
-
-
-def _checked_shape(shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    sizes = tuple(shape) if isinstance(shape, Iterable) else ()
-    if not sizes:
-        raise ValueError(f"Flow expects as shape the sizes of one input without the batch, got {shape!r}; pass "
-                         "shape=(C,) for vectors of C channels, shape=(C, None, None) for images of any size")
-    for size in sizes:
-        if size is not None:
-            check_count(size, 1, "Flow expects as shape positive whole numbers, or None where a size is open")
-    return sizes
-
-
-def _sample_shape(shape: tuple[int | None, ...] | None, context: Context,
-                  size: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the shape of one sample: the flow's, with open sizes from ``size`` or from the context's images."""
-    if shape is None or None in shape[:1]:
-        raise ValueError(f"Flow has the open shape {shape} and cannot tell the number of channels from its transform; "
-                         "build it with shape=(C,) for vectors, or with shape=(C, None, None) for images")
-    if size is not None:
-        fits = isinstance(size, Sequence) and len(size) == len(shape) - 1
-        if not fits or any(want not in (None, got) for want, got in zip(shape[1:], size, strict=True)):
-            raise ValueError(f"Flow has shape {shape} and expects as size what that leaves open, one whole number for "
-                             f"each spatial dimension, got {size!r}")
-        for got in size:
-            check_count(got, 1, "Flow expects a positive whole number for each spatial dimension as size")
-        return shape[0], *map(int, size)  # type: ignore[return-value]
-    if None not in shape:
-        return shape  # type: ignore[return-value]
-    return tuple(want if want is not None else got  # type: ignore[return-value]
-                 for want, got in zip(shape, (0, *_image_size(shape, context)), strict=True))
-
-
-def _image_size(shape: tuple[int | None, ...], context: Context) -> tuple[int, ...]:
-    """Return the spatial size that all images of a context share; for a trace, that of its last entry, the data's."""
-    tensors = context_tensors(context)
-    images = [tensor for tensor in (tensors[-1:] if isinstance(context, Trace) else tensors) if tensor.ndim > 2]
-    if not images:
-        raise ValueError(f"Flow has the open shape {shape} and expects an image context to take the size from; "
-                         "build it with Flow(transform, shape=...), or pass size=(height, width)")
-    fitting = [tensor for tensor in images if tensor.ndim == 1 + len(shape)]
-    if not fitting:
-        raise ValueError(f"Flow has shape {shape} and got an image context of shape {tuple(images[0].shape)}; "
-                         "their spatial dimensions must agree; pass size=...")
-    sizes = {tuple(tensor.shape[2:]): None for tensor in fitting}
-    if len(sizes) > 1:
-        raise ValueError(f"Flow has the open shape {shape} and got images of the sizes {', '.join(map(str, sizes))} as "
-                         "context; pass size=... to say which one samples have")
-    return next(iter(sizes))

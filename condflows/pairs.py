@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from condflows.base import log_density
 from condflows.bijector import Bijector, zero_logabsdet
 from condflows.chain import Chain
 from condflows.checks import check_batch
 from condflows.composition import recording, takes_record
+from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
 from condflows.hooks import calls_only, is_own
 from condflows.rows import context_for
@@ -81,15 +83,15 @@ class PairedFlow(nn.Module):
 
         Where both flows are checkpointed, no trace is kept: see :func:`side_by_side`.
         """
-        check_batch(side, x_a, "Flow")
+        check_batch(side, x_a.shape[0], "Flow")
         source, target = self.source.transform, self.target.transform
         run = side_by_side(source, target)
         if run is not _one_after_the_other and _is_plain(self.source) and _is_plain(self.target):
             self.source._check(x_a, None)
             self.target._check(x_b, x_a)
             z_a, logabsdet_a, z_b, logabsdet_b = run(source, target, x_a, x_b, side)
-            return (self.source._distribution.log_prob(z_a) + logabsdet_a,
-                    self.target._distribution.log_prob(z_b) + logabsdet_b)
+            return (log_density(self.source._distribution, z_a, None) + logabsdet_a,
+                    log_density(self.target._distribution, z_b, None) + logabsdet_b)
         log_p_a, trace = self._read_source(x_a)
         return log_p_a, self.target(x_b, beside(trace, side))
 
@@ -123,6 +125,15 @@ class PairedFlow(nn.Module):
         """Return the x_b that the noise maps to given x_a."""
         return self.target.transform_from_noise(noise, self._trace(context))
 
+    def to_distribution(self, context: Context, size: Sequence[int] | None = None) -> FlowDistribution:
+        """Return the density of x_b given x_a, read once, as a ``torch.distributions.Distribution``.
+
+        Args:
+            context: x_a or ``(x_a, side)``, whose rows are the distribution's batch.
+            size: the spatial size of its samples where the target's shape leaves it open, as in ``sample``.
+        """
+        return self.target.to_distribution(self._trace(context), size)
+
     def transfer(self, content: Tensor, content_context: Context, new_context: Context) -> Tensor:
         """Transfer the content of one x_b to the structure of another x_a: decode its noise there (section 5.4)."""
         return self.transform_from_noise(self.transform_to_noise(content, content_context), new_context)
@@ -135,7 +146,7 @@ class PairedFlow(nn.Module):
         if not isinstance(x_a, Tensor):
             raise TypeError(f"PairedFlow expects as context the source image x_a, or (x_a, side information), got "
                             f"{type(context).__name__}; pass context=x_a")
-        check_batch(side, x_a, "Flow")
+        check_batch(side, x_a.shape[0], "Flow")
         return beside(self._read_source(x_a)[1], side)
 
     def _read_source(self, x_a: Tensor) -> tuple[Tensor, Tensor | Trace]:
@@ -202,8 +213,8 @@ def _pairs_up(source: Any, target: Any) -> bool:
 
 
 def _is_plain(flow: Flow) -> bool:
-    """Tell whether a call of the flow runs ``Flow.log_prob`` and nothing else."""
-    return calls_only(flow, Flow) and is_own(flow, Flow, "log_prob")
+    """Tell whether a call of the flow runs ``Flow.log_prob`` and nothing else, and its base reads no context."""
+    return calls_only(flow, Flow) and is_own(flow, Flow, "log_prob") and flow.base is None
 
 
 def _saves(bijector: Any) -> bool:

@@ -96,8 +96,8 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     """Split the channels into those that go on and those that are finished."""
     channels = values.shape[1]
     if channels < 2:
-        raise ValueError(f"Split expects at least 2 channels, got shape {tuple(values.shape)}; "
-                         "put a Squeeze before it")
+        advice = "put a Squeeze before it" if values.ndim > 2 else "leave the Split out"
+        raise ValueError(f"Split expects at least 2 channels, got shape {tuple(values.shape)}; {advice}")
     first, second = values.split([channels - channels // 2, channels // 2], dim=1)
     return first, second
 

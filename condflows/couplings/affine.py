@@ -49,7 +49,9 @@ class AffineCoupling(Bijector):
 
     def __init__(self, num_channels: int, conditioner: nn.Module, affine: AffineMap = soft_affine):
         super().__init__()
-        check_count(num_channels, 2, "AffineCoupling expects at least 2 channels", "put a Squeeze before it")
+        check_count(num_channels, 2, "AffineCoupling expects at least 2 channels",
+                    "for one number use an ActNorm with a conditioner or a spline (One number, in "
+                    "docs/distributions.md), for images of one channel put a Squeeze before it")
         self.num_channels = num_channels
         self.conditioner = conditioner
         self.affine = affine
