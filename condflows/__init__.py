@@ -9,6 +9,7 @@ from condflows.compile import compile_steps
 from condflows.couplings import AffineCoupling
 from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
+from condflows.freeze import freeze
 from condflows.glow import glow_step, multiscale
 from condflows.images import bits_per_dim, dequantize
 from condflows.initialize import initialize
@@ -24,6 +25,6 @@ __version__ = "0.1.0"
 __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
     "PairedFlow", "Split",
-    "Squeeze", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "glow_step",
+    "Squeeze", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "freeze", "glow_step",
     "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
 ]

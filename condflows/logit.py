@@ -75,7 +75,7 @@ class Logit(Bijector):
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         low, high = self._ends(inputs)
         outputs = low + (high - low) * torch.sigmoid(inputs)
-        inside = low.nextafter(high), high.nextafter(low)  # a sigmoid rounds to 0 and 1
+        inside = low + _rounding(low), high - _rounding(high)  # a sigmoid rounds to 0 and 1
         slope = torch.nn.functional.logsigmoid(inputs) + torch.nn.functional.logsigmoid(-inputs) + (high - low).log()
         return outputs.clamp(*inside), slope.flatten(1).sum(1, dtype=at_least_float32(inputs.dtype))
 
@@ -87,3 +87,9 @@ class Logit(Bijector):
                              "give it one end for each channel, or a number for all")
         shape = (1, -1, *(1 for _ in inputs.shape[2:]))
         return self.low.to(inputs.dtype).view(shape), self.high.to(inputs.dtype).view(shape)
+
+
+def _rounding(end: Tensor) -> Tensor:
+    """Return one or two times the distance from a number to the next one of its dtype."""
+    limits = torch.finfo(end.dtype)
+    return (end.abs() * limits.eps).clamp(min=limits.tiny)

@@ -14,7 +14,7 @@ from condflows.checks import check_count, check_inputs
 from condflows.rows import shares_context
 from condflows.trace import Context
 
-__all__ = ["LUConv1x1"]
+__all__ = ["LUConv1x1", "multiply", "relative_factors"]
 
 
 class LUConv1x1(Bijector):
@@ -67,22 +67,23 @@ class LUConv1x1(Bijector):
         check_count(num_channels, 1, "LUConv1x1 expects at least 1 channel")
         self.num_channels = num_channels
         self.conditioner = conditioner
-        q, r = torch.linalg.qr(torch.randn(num_channels, num_channels, dtype=torch.float64))
+        # On the CPU, as other devices may lack float64 or values at all.
+        q, r = torch.linalg.qr(torch.randn(num_channels, num_channels, dtype=torch.float64, device="cpu"))
         permutation, lower, upper = torch.linalg.lu(q * r.diagonal().sign())
-        dtype = torch.get_default_dtype()
-        self.register_buffer("permutation", permutation.to(dtype))
-        self.register_buffer("sign", upper.diagonal().sign().to(dtype))
-        self.register_buffer("identity", torch.eye(num_channels, dtype=dtype))
-        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
-        self.upper = nn.Parameter(upper.triu(1).to(dtype))
-        self.log_s = nn.Parameter(upper.diagonal().abs().log().to(dtype))
+        like = torch.empty(())  # of the default dtype, on the default device
+        self.register_buffer("permutation", permutation.to(like))
+        self.register_buffer("sign", upper.diagonal().sign().to(like))
+        self.register_buffer("identity", torch.eye(num_channels, dtype=like.dtype))
+        self.lower = nn.Parameter(lower.tril(-1).to(like))
+        self.upper = nn.Parameter(upper.triu(1).to(like))
+        self.log_s = nn.Parameter(upper.diagonal().abs().log().to(like))
 
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
         with precise(inputs):
             matrix = self.permutation.to(lower.dtype) @ (lower @ upper)
-        return _multiply(matrix, inputs), sum_log_scale(log_s, inputs)
+        return multiply(matrix, inputs), sum_log_scale(log_s, inputs)
 
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -91,35 +92,42 @@ class LUConv1x1(Bijector):
             matrix = self.permutation.to(lower.dtype).T.expand_as(lower)
             matrix = torch.linalg.solve_triangular(lower, matrix, upper=False, unitriangular=True)
             matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)
-        return _multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
+        return multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
 
     def _factors(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``L``, ``U + diag(s)`` and ``log |s|``, with one row for all inputs or one per row of the context."""
         check_inputs(inputs, "LUConv1x1", self.num_channels)
-        dtype = at_least_float32(inputs.dtype)
-        identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
-        lower = self.lower.to(dtype).tril(-1) + identity
-        upper = torch.addcmul(self.upper.to(dtype).triu(1), identity, self.sign.to(dtype) * log_s.exp())
+        lower, upper, log_s = self.own_factors(at_least_float32(inputs.dtype))
         if self.conditioner is None:
             return lower, upper, log_s[None]
-        n, m, delta = self._offsets(self.conditioner, inputs, context, dtype)
+        n, m, delta = relative_factors(self.conditioner, self.num_channels, inputs, context)
+        identity = self.identity.to(lower.dtype)
         with precise(inputs):
             return lower @ (identity + n), delta.exp()[:, :, None] * ((identity + m) @ upper), log_s + delta
 
-    def _offsets(self, conditioner: nn.Module, inputs: Tensor, context: Context,
-                 dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        c = self.num_channels
-        raw, rows = parameters_from(conditioner, "LUConv1x1", inputs, context)
-        expected = (rows, 2 * c * c + c)
-        if raw.shape != expected:
-            raise ValueError(f"LUConv1x1 expects its conditioner to return {expected}, got {tuple(raw.shape)}; "
-                             f"give it num_outputs={2 * c * c + c}")
-        n, m, delta = raw.to(dtype).split([c * c, c * c, c], dim=1)
-        n, m = n.reshape(-1, c, c).tril(-1), m.reshape(-1, c, c).triu(1)
-        return _bounded(n / c), _bounded(m / c), soft_bound(delta, 0.5)
+    def own_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the learned ``L``, ``U + diag(s)`` and ``log |s|``, which no context changes, in this dtype."""
+        identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
+        lower = self.lower.to(dtype).tril(-1) + identity
+        upper = torch.addcmul(self.upper.to(dtype).triu(1), identity, self.sign.to(dtype) * log_s.exp())
+        return lower, upper, log_s
 
 
-def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
+def relative_factors(conditioner: nn.Module, channels: int, inputs: Tensor,
+                     context: Context) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``N``, ``M`` and ``delta`` of :class:`LUConv1x1` for each row of the context, in at least float32."""
+    c = channels
+    raw, rows = parameters_from(conditioner, "LUConv1x1", inputs, context)
+    expected = (rows, 2 * c * c + c)
+    if raw.shape != expected:
+        raise ValueError(f"LUConv1x1 expects its conditioner to return {expected}, got {tuple(raw.shape)}; "
+                         f"give it num_outputs={2 * c * c + c}")
+    n, m, delta = raw.to(at_least_float32(inputs.dtype)).split([c * c, c * c, c], dim=1)
+    n, m = n.reshape(-1, c, c).tril(-1), m.reshape(-1, c, c).triu(1)
+    return _bounded(n / c), _bounded(m / c), soft_bound(delta, 0.5)
+
+
+def multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
     """Multiply every position by a matrix: one for all inputs, or one for every n consecutive inputs."""
     batch, channels = inputs.shape[:2]
     columns = inputs.to(matrix.dtype).reshape(batch, channels, math.prod(inputs.shape[2:]))
@@ -138,4 +146,4 @@ def _multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
 def _bounded(matrix: Tensor) -> Tensor:
     """Shrink a matrix so that its Frobenius norm stays below 1/2; the identity to second order."""
     norm = torch.linalg.matrix_norm(matrix, keepdim=True)
-    return matrix / torch.hypot(2 * norm, torch.ones_like(norm))
+    return matrix / (1 + (2 * norm).square()).sqrt()
