@@ -81,7 +81,8 @@ def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], conte
     """
     if isinstance(base, StandardNormal):
         device = like.device if generator is None else generator.device
-        noise = torch.randn(math.prod(batch), *shape, generator=generator, device=device, dtype=like.dtype)
+        noise = torch.empty(math.prod(batch), *shape, device=device, dtype=like.dtype)
+        noise = noise.normal_(generator=generator)  # randn, compiled for open sizes, fails
         return (temperature * noise.to(like.device)).unflatten(0, batch)
     with _seeded(generator, like.device):
         draw_own = base.draw if isinstance(base, TorchBase) else partial(_draw_nflows, base)

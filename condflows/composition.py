@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import UserList
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,9 +14,9 @@ from torch import Tensor
 from condflows.bijector import Bijector, Recorded
 from condflows.checks import check_invertible
 from condflows.hooks import Method, has_hooks, is_marked, is_own, mark
-from condflows.trace import Context, Trace
+from condflows.trace import Context
 
-__all__ = ["Composition", "recording", "recording_inverse", "records", "takes_record"]
+__all__ = ["Composition", "Record", "recording", "recording_inverse", "records", "takes_record"]
 
 
 def records(method: Method) -> Method:
@@ -31,6 +32,10 @@ def takes_record(method: Any) -> bool:
     return "record" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
+class Record(UserList[Any]):
+    """What a call records; no ``list``, as hooks of wrappers (FSDP's) hand copies of lists to the call."""
+
+
 class Composition(Bijector):
     """A bijector made of other bijectors, to which it routes its context.
 
@@ -42,7 +47,7 @@ class Composition(Bijector):
 
     def forward_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map data to noise and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
-        record: list[Tensor | Trace] = []
+        record = Record()
         outputs, logabsdet = self(inputs, context, **({"record": record} if takes_record(self.forward) else {}))
         if not record:  # overridden by a method that does not record: what it overrides makes the trace
             _recording_method(self, "forward")(self, inputs, context, record)
@@ -50,7 +55,7 @@ class Composition(Bijector):
 
     def inverse_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map noise to data and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
-        record: list[Tensor | Trace] = []
+        record = Record()
         outputs, logabsdet = self.inverse(inputs, context, **({"record": record} if takes_record(self.inverse) else {}))
         if not record:
             _recording_method(self, "inverse")(self, inputs, context, record)
@@ -63,7 +68,7 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
     if record is None:
         return part
     if isinstance(part, Composition) and is_marked(part.forward, "records"):
-        return partial(part, record=record)  # type: ignore[call-arg]
+        return partial(_into, record, part)
     return partial(_recorded, part, part, getattr(part, "forward_with_trace", None), record)
 
 
@@ -73,8 +78,17 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
     if record is None:
         return part.inverse
     if isinstance(part, Composition) and is_marked(part.inverse, "records"):
-        return partial(part.inverse, record=record)  # type: ignore[call-arg]
+        return partial(_into, record, part.inverse)
     return partial(_recorded, part, part.inverse, getattr(part, "inverse_with_trace", None), record)
+
+
+def _into(record: Any, call: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor,
+          context: Context) -> tuple[Tensor, Tensor]:
+    """Call a composition and append its trace to ``record``."""
+    own = Record()
+    outputs, logabsdet = call(inputs, context, record=own)
+    record.extend(own)
+    return outputs, logabsdet
 
 
 def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace: Callable[..., Recorded] | None,

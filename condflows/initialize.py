@@ -46,7 +46,8 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
     >>> actnorm(5 + 2 * torch.randn(10_000, 3))[0].mean().abs() < 0.5
     tensor(True)
     """
-    if not isinstance(flow, nn.Module) or not (isinstance(flow, Transform) or hasattr(flow, "log_prob")):
+    if (not isinstance(flow, nn.Module) or not (isinstance(flow, Transform) or hasattr(flow, "log_prob"))
+            or any(hasattr(module, "unshard") for module in flow.modules())):  # FSDP's, whose weights are not whole
         raise TypeError(f"initialize expects a flow or a bijector, got {type(flow).__name__}; initialize the flow "
                         "before wrapping it")
     check_inputs(inputs, "initialize")

@@ -14,7 +14,7 @@ from condflows.base import log_density
 from condflows.bijector import Bijector, zero_logabsdet
 from condflows.chain import Chain
 from condflows.checks import check_batch
-from condflows.composition import recording, takes_record
+from condflows.composition import Record, recording, takes_record
 from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
 from condflows.hooks import calls_only, is_own
@@ -151,7 +151,7 @@ class PairedFlow(nn.Module):
 
     def _read_source(self, x_a: Tensor) -> tuple[Tensor, Tensor | Trace]:
         """Return the log-density of x_a and the source's trace of it, from one call of the source."""
-        trace: list[Tensor | Trace] = []
+        trace = Record()
         records = takes_record(self.source.forward) and takes_record(self.source.log_prob)
         log_p_a = self.source(x_a, **({"record": trace} if records else {}))
         if not trace:  # a flow of another class, whose methods do not record
