@@ -18,6 +18,7 @@ from condflows.luconv import LUConv1x1
 from condflows.pairs import PairedFlow
 from condflows.split import Split
 from condflows.squeeze import Squeeze
+from condflows.standardize import Standardize
 from condflows.trace import Trace
 
 __version__ = "0.1.0"
@@ -25,6 +26,6 @@ __version__ = "0.1.0"
 __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
     "PairedFlow", "Split",
-    "Squeeze", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "freeze", "glow_step",
-    "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
+    "Squeeze", "Standardize", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize",
+    "freeze", "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
 ]

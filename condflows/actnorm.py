@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import AffineMap, soft_affine
-from condflows.bijector import Bijector, parameters_from, sum_log_scale
+from condflows.bijector import Bijector, at_least_float32, parameters_from, refuse_labels, sum_log_scale
 from condflows.checks import check_count, check_inputs
 from condflows.rows import align_rows, repeat_rows, shares_context
 from condflows.trace import Context
@@ -60,6 +60,11 @@ class ActNorm(Bijector):
         self.shift = nn.Parameter(torch.zeros(num_channels))
         self.register_buffer("unit", torch.ones(num_channels))
 
+    @property
+    def reads_context(self) -> bool:  # type: ignore[override]
+        """True with a conditioner."""
+        return self.conditioner is not None
+
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._log_scale_and_shift(inputs, context)
@@ -85,6 +90,10 @@ class ActNorm(Bijector):
         raw, rows = parameters_from(conditioner, "ActNorm", inputs, context)
         vector = (rows, 2 * self.num_channels)
         if raw.shape != vector and raw.shape != vector + inputs.shape[2:]:
+            if raw.shape[:2] == vector and raw.ndim == inputs.ndim:
+                raise ValueError(f"ActNorm expects its conditioner to return maps of the size of the inputs, "
+                                 f"{tuple(inputs.shape[2:])}, got {tuple(raw.shape[2:])}; resize the context to it")
+            refuse_labels(raw, vector, "ActNorm")
             raise ValueError(f"ActNorm expects its conditioner to return {vector} or {vector + tuple(inputs.shape[2:])}"
                              f", got {tuple(raw.shape)}; give it num_outputs={vector[1]}")
         raw = raw.to(inputs.dtype).view(*raw.shape, *(1,) * (inputs.ndim - raw.ndim))
@@ -97,15 +106,16 @@ class ActNorm(Bijector):
         A channel that is constant in the batch has no scale to learn from: it is centred and keeps scale 1.
         """
         check_inputs(inputs, "ActNorm", self.num_channels)
-        values = inputs.to(torch.float64)
-        self.unit.copy_(_deviation(values, inputs.dtype))
+        values = inputs.to(at_least_float32(inputs.dtype))
+        self.unit.copy_(mean_and_deviation(values, inputs.dtype)[1])
         if self.conditioner is not None:
             alpha, beta = self._offsets(self.conditioner, inputs, context)
             alpha, beta = (repeat_rows(offsets, values.shape[0]) for offsets in (alpha, beta))
-            values = values * alpha.to(torch.float64).exp() + _per_channel(self.unit, inputs) * beta
-        self.log_scale.copy_(-_deviation(values, inputs.dtype).log())
+            values = values * alpha.to(values.dtype).exp() + _per_channel(self.unit, inputs) * beta
+        mean, deviation = mean_and_deviation(values, inputs.dtype)
+        self.log_scale.copy_(-deviation.log())
         # With the rounded scale, so that the mean is cancelled in the parameter's own precision.
-        self.shift.copy_(-self.log_scale.to(torch.float64).exp() * values.transpose(0, 1).flatten(1).mean(1))
+        self.shift.copy_(-self.log_scale.to(values.dtype).exp() * mean)
 
 
 def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
@@ -113,9 +123,11 @@ def _per_channel(values: Tensor, inputs: Tensor) -> Tensor:
     return values.view(1, -1, *(1 for _ in inputs.shape[2:]))
 
 
-def _deviation(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the standard deviation of each channel; 1 where it is no more than the rounding of ``dtype``."""
+def mean_and_deviation(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel; the latter 1 where it is but rounding of ``dtype``."""
     values = values.transpose(0, 1).flatten(1)
-    deviation = values.std(1, correction=min(1, values.shape[1] - 1))
+    mean = values.mean(1)
+    mean = mean + (values - mean[:, None]).mean(1)  # what the first sum has rounded away
+    deviation = (values - mean[:, None]).square().sum(1).div(max(1, values.shape[1] - 1)).sqrt()
     rounding = 16 * torch.finfo(dtype).eps * values.abs().amax(1) + torch.finfo(dtype).tiny
-    return torch.where(deviation > rounding, deviation, 1)
+    return mean, torch.where(deviation > rounding, deviation, 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from nflows.distributions.base import Distribution
-from nflows.distributions.normal import ConditionalDiagonalNormal
+from nflows.distributions.normal import ConditionalDiagonalNormal, DiagonalNormal
 from nflows.distributions.normal import StandardNormal as NflowsStandardNormal
 from torch import Tensor
 from torch import distributions as td
@@ -20,7 +20,7 @@ from condflows.rows import repeat_rows
 from condflows.torch_base import TorchBase
 from condflows.trace import Context, context_tensors, map_context
 
-__all__ = ["StandardNormal", "as_base", "base_shape", "draw", "has_rsample", "log_density"]
+__all__ = ["StandardNormal", "as_base", "base_shape", "draw", "has_rsample", "log_density", "reads_context"]
 
 
 class StandardNormal(Distribution):
@@ -49,6 +49,13 @@ def base_shape(base: Any) -> tuple[int, ...] | None:
         return tuple(base.event_shape) if base.event_shape and not base.batch_shape else None
     shape = getattr(base, "_shape", None)  # of those of nflows
     return tuple(shape) if isinstance(base, Distribution) and shape is not None else None
+
+
+def reads_context(base: Distribution) -> bool:
+    """Tell whether a base distribution can read a context; those of nflows with parameters to fit are taken to."""
+    if isinstance(base, TorchBase):
+        return not isinstance(base.given, td.Distribution)
+    return not isinstance(base, (StandardNormal, NflowsStandardNormal, DiagonalNormal))
 
 
 def has_rsample(base: Distribution, context: Context, shape: Sequence[int]) -> bool:

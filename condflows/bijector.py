@@ -15,7 +15,8 @@ from condflows.checks import autocasts, check_rows
 from condflows.rows import context_for, repeat_rows
 from condflows.trace import Context, Trace
 
-__all__ = ["Bijector", "Recorded", "at_least_float32", "parameters_from", "precise", "sum_log_scale", "zero_logabsdet"]
+__all__ = ["Bijector", "Recorded", "at_least_float32", "parameters_from", "precise", "refuse_labels",
+           "sum_log_scale", "zero_logabsdet"]
 
 Recorded = tuple[Tensor, Tensor, Tensor | Trace]
 """``(outputs, logabsdet, trace)``; the trace of a single operation is its output."""
@@ -50,6 +51,9 @@ class Bijector(Transform):
 
     parts: Sequence[Transform] | None = None
     """The bijectors to which a composition routes its context; None for a single operation."""
+
+    reads_context: bool = True
+    """True if a context can change what the bijector computes, as is supposed of bijectors of your own."""
 
     data_shape: tuple[int | None, ...] | None = None
     """The shape of one input without the batch, with None for an open size; None alone if the shape is not known."""
@@ -118,3 +122,10 @@ def parameters_from(conditioner: nn.Module, name: str, inputs: Tensor, context: 
     if not isinstance(raw, Tensor):
         raise TypeError(f"{name} expects its conditioner to return a tensor, got {type(raw).__name__}; return one")
     return raw, rows
+
+
+def refuse_labels(raw: Tensor, expected: tuple[int, ...], name: str) -> None:
+    """Refuse a conditioner's output with a dimension too many, as embeddings return for labels ``(batch, 1)``."""
+    if raw.shape == (expected[0], 1, expected[1]):
+        raise ValueError(f"{name} expects its conditioner to return {expected}, got {tuple(raw.shape)}; pass an "
+                         "embedding labels of shape (batch,), without the dimension of size 1: context.squeeze(1)")

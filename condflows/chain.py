@@ -17,7 +17,7 @@ from condflows.composition import Composition, recording, recording_inverse, rec
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, Trace, route
 
-__all__ = ["Chain", "Inverse"]
+__all__ = ["Chain", "Inverse", "recompute_chain", "recomputes"]
 
 
 class Chain(Composition):
@@ -65,7 +65,7 @@ class Chain(Composition):
     def forward(self, inputs: Tensor, context: Context = None, record: list[Any] | None = None,
                 recomputed: bool = False) -> tuple[Tensor, Tensor]:
         check_inputs(inputs, "Chain")
-        if self.checkpoint and torch.is_grad_enabled() and not recomputed:
+        if recomputes(self) and not recomputed:
             return recompute_chain(partial(Chain.forward, self, recomputed=True), inputs, context, record)
         entries: Any = None if record is None else []
         outputs, total = inputs, zero_logabsdet(inputs)
@@ -82,7 +82,7 @@ class Chain(Composition):
     def inverse(self, inputs: Tensor, context: Context = None, record: list[Any] | None = None,
                 recomputed: bool = False) -> tuple[Tensor, Tensor]:
         check_inputs(inputs, "Chain")
-        if self.checkpoint and torch.is_grad_enabled() and not recomputed:
+        if recomputes(self) and not recomputed:
             return recompute_chain(partial(Chain.inverse, self, recomputed=True), inputs, context, record)
         entries: Any = None if record is None else []
         outputs, total = inputs, zero_logabsdet(inputs)
@@ -117,6 +117,11 @@ class Inverse(Composition):
         self.bijector = bijector
 
     @property
+    def reads_context(self) -> bool:  # type: ignore[override]
+        """True if the bijector can read a context."""
+        return getattr(self.bijector, "reads_context", True)
+
+    @property
     def parts(self) -> Sequence[Transform] | None:  # type: ignore[override]
         """The parts of the bijector; None for a single operation."""
         return getattr(self.bijector, "parts", None)
@@ -134,6 +139,12 @@ class Inverse(Composition):
                 record: list[Any] | None = None) -> tuple[Tensor, Tensor]:
         run = recording(self.bijector, record)
         return run(inputs, context_for(self.bijector.forward, context, inputs.shape[0]))
+
+
+def recomputes(chain: Any) -> bool:
+    """Tell whether a call of a chain or split is made in a checkpoint: not inside of torch.func, which has none."""
+    return (chain.checkpoint and torch.is_grad_enabled()
+            and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 
 def recompute_chain(run: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor, context: Context,

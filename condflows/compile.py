@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from condflows.chain import Chain, recompute_chain
+from condflows.chain import Chain, recompute_chain, recomputes
 from condflows.composition import records
 from condflows.hooks import has_hooks
 from condflows.trace import Context
@@ -114,7 +114,7 @@ class _Compiled(Chain):
              record: list[Any] | None) -> tuple[Tensor, Tensor]:
         if any(map(has_hooks, self.modules())):
             return plain(self, inputs, context, *([] if record is None else [record]))
-        if self.checkpoint and torch.is_grad_enabled() and plain in (Chain.forward, Chain.inverse):
+        if recomputes(self) and plain in (Chain.forward, Chain.inverse):
             return recompute_chain(partial(compiled, self, recomputed=True), inputs, context, record)
         if record is None:
             return compiled(self, inputs, context)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from nflows.transforms.base import Transform
+from nflows.transforms.base import InputOutsideDomain, Transform
+from nflows.transforms.standard import IdentityTransform
 from torch import Tensor
 
 from condflows.bijector import Bijector, Recorded
@@ -33,7 +34,7 @@ def takes_record(method: Any) -> bool:
 
 
 class Record(UserList[Any]):
-    """What a call records; no ``list``, as hooks of wrappers (FSDP's) hand copies of lists to the call."""
+    """A list of traces that is no ``list``, as hooks of wrappers (FSDP's) hand copies of lists to a call."""
 
 
 class Composition(Bijector):
@@ -44,6 +45,12 @@ class Composition(Bijector):
     """
 
     checkpoint = False
+
+    @property
+    def reads_context(self) -> bool:  # type: ignore[override]
+        """True if one of the parts can read a context."""
+        return any(getattr(part, "reads_context", True) for part in self.parts or ()
+                   if not isinstance(part, IdentityTransform))
 
     def forward_with_trace(self, inputs: Tensor, context: Context = None) -> Recorded:
         """Map data to noise and record the operations' outputs: ``(outputs, logabsdet, trace)``."""
@@ -66,7 +73,7 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
     """Return a callable that runs the part forward; given a list as ``record``, it appends the call's trace to it."""
     check_invertible(part)
     if record is None:
-        return part
+        return part if isinstance(part, Bijector) else partial(_in_domain, part, part)
     if isinstance(part, Composition) and is_marked(part.forward, "records"):
         return partial(_into, record, part)
     return partial(_recorded, part, part, getattr(part, "forward_with_trace", None), record)
@@ -76,10 +83,23 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
     """Return a callable that runs the part's inverse; given a list as ``record``, it appends the call's trace to it."""
     check_invertible(part)
     if record is None:
-        return part.inverse
+        return part.inverse if isinstance(part, Bijector) else partial(_in_domain, part, part.inverse)
     if isinstance(part, Composition) and is_marked(part.inverse, "records"):
         return partial(_into, record, part.inverse)
     return partial(_recorded, part, part.inverse, getattr(part, "inverse_with_trace", None), record)
+
+
+def _in_domain(part: Any, call: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor,
+               context: Context) -> tuple[Tensor, Tensor]:
+    """Call a transform of nflows, and say which one it is where inputs lie outside of its domain."""
+    try:
+        return call(inputs, context)
+    except InputOutsideDomain as error:
+        low, high = float(inputs.detach().min()), float(inputs.detach().max())
+        raise InputOutsideDomain(
+            f"{type(part).__name__} of nflows is not defined for some of these inputs, {low:.4g} to {high:.4g}; "
+            "condflows.Logit(low, high) gives such rows the log-density -inf and leaves the others alone, and splines "
+            "take any value with tails='linear'") from error
 
 
 def _into(record: Any, call: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor,
@@ -95,7 +115,7 @@ def _recorded(part: Any, call: Callable[..., tuple[Tensor, Tensor]], with_trace:
               record: list[Any], inputs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
     """Call a part and append its trace to ``record``: its outputs, or the trace that ``with_trace`` returns."""
     if with_trace is None or getattr(part, "parts", None) is None:
-        outputs, logabsdet = call(inputs, context)
+        outputs, logabsdet = _in_domain(part, call, inputs, context)
         record.append(outputs)
         return outputs, logabsdet
     outputs, logabsdet, trace = with_trace(inputs, context)

@@ -10,7 +10,7 @@ from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from condflows.base import StandardNormal, TorchBase, as_base, base_shape, draw, log_density
+from condflows.base import StandardNormal, TorchBase, as_base, base_shape, draw, log_density, reads_context
 from condflows.bijector import Bijector
 from condflows.checks import check_batch, check_count, check_inputs, check_invertible, check_like, check_temperature
 from condflows.composition import recording, records
@@ -18,6 +18,7 @@ from condflows.distribution import FlowDistribution
 from condflows.rows import context_for
 from condflows.shapes import checked_shape, sample_shape
 from condflows.trace import Context, context_tensors
+from condflows.warn import warn_of_unread_context
 
 __all__ = ["Base", "Flow"]
 
@@ -149,6 +150,7 @@ class Flow(NFlow):
         batch = (tensors[0].shape[0] if tensors and tensors[0].ndim else 1, int(num_samples))
         like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
         check_batch(context, batch[0], "Flow")
+        self._note(context)
         shape = sample_shape(self.shape, context, size)
         noise = draw(self._distribution, batch, shape, context, temperature, generator, like)
         parts = []
@@ -180,7 +182,14 @@ class Flow(NFlow):
         """
         return FlowDistribution(self, context, size)
 
+    def _note(self, context: Context) -> None:
+        """Warn once where nothing reads the context."""
+        if context is not None and not getattr(self, "_noted", False) and not torch.compiler.is_compiling():
+            self._noted = True
+            warn_of_unread_context(self, self.transform, reads_context(self._distribution), context)
+
     def _check(self, inputs: Tensor, context: Context) -> None:
+        self._note(context)
         check_inputs(inputs, "Flow")
         check_like(inputs, self, "Flow")
         check_batch(context, inputs.shape[0], "Flow")

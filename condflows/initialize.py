@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from condflows.actnorm import ActNorm
 from condflows.checks import check_inputs
+from condflows.standardize import Standardize
 from condflows.trace import Context, context_tensors
+from condflows.warn import warn_of_compressed_contexts
 
 __all__ = ["initialize"]
 
@@ -22,6 +24,9 @@ Model = TypeVar("Model", bound=nn.Module)
 @torch.no_grad()
 def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
     r"""Set every actnorm, conditional or not, so that its output on this batch has mean 0 and deviation 1 per channel.
+
+    Every :class:`condflows.Standardize` is fitted too. A context of which the library's nets see next to nothing, as
+    their bounds make it nearly constant or saturate, gets a warning with its range.
 
     In one forward pass each :class:`condflows.ActNorm` is set from its inputs before it is applied. Where these have
     mean :math:`m` and standard deviation :math:`\sigma` in a channel, it gets :math:`u = \sigma`,
@@ -58,25 +63,28 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"initialize expects finite {name}, got {int((~torch.isfinite(tensor)).sum())} NaN or "
                                  f"infinite values in a tensor of shape {tuple(tensor.shape)}; clean the batch first")
-    actnorms = {module: copy.deepcopy(module.state_dict()) for module in flow.modules() if isinstance(module, ActNorm)}
-    waiting = set(actnorms)
+    fitted = {module: copy.deepcopy(module.state_dict()) for module in flow.modules()
+              if isinstance(module, (ActNorm, Standardize))}
+    waiting = set(fitted)
 
-    def set_once(actnorm: nn.Module, args: tuple, kwargs: dict) -> None:
-        if actnorm in waiting:
-            waiting.remove(actnorm)  # type: ignore[arg-type]
-            actnorm.initialize_from(*args, **kwargs)  # type: ignore[operator]
+    def set_once(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if module in waiting:
+            waiting.remove(module)  # type: ignore[arg-type]
+            module.initialize_from(*args, **kwargs)  # type: ignore[operator]
 
-    hooks = [actnorm.register_forward_pre_hook(set_once, with_kwargs=True) for actnorm in actnorms]
+    hooks = [module.register_forward_pre_hook(set_once, with_kwargs=True) for module in fitted]
     try:
-        getattr(flow, "log_prob", flow)(inputs, context)
+        with warn_of_compressed_contexts(flow, context):
+            getattr(flow, "log_prob", flow)(inputs, context)
     except BaseException:
-        for actnorm, state in actnorms.items():
-            actnorm.load_state_dict(state)
+        for module, state in fitted.items():
+            module.load_state_dict(state)
         raise
     finally:
         for hook in hooks:
             hook.remove()
     if waiting:
-        warnings.warn(f"{len(waiting)} actnorms are not called by the forward pass (inside an Inverse?) and keep "
+        kinds = "actnorms" if all(isinstance(module, ActNorm) for module in waiting) else "actnorms or standardizations"
+        warnings.warn(f"{len(waiting)} {kinds} are not called by the forward pass (inside an Inverse?) and keep "
                       "their parameters", stacklevel=3)
     return flow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,21 +46,22 @@ class Logit(Bijector):
     True
     """
 
+    reads_context = False
+
     low: Tensor
     high: Tensor
 
     def __init__(self, low: float | Sequence[float] | Tensor = 0.0, high: float | Sequence[float] | Tensor = 1.0):
         super().__init__()
-        like = torch.empty(())  # of the default dtype, on the default device, which may be without values
-        ends = [torch.as_tensor(end, dtype=like.dtype, device="cpu") for end in (low, high)]
+        ends = [np.asarray(end.tolist() if isinstance(end, Tensor) else end, "float64") for end in (low, high)]
         if any(end.ndim > 1 for end in ends) or len({end.shape for end in ends if end.ndim}) > 1:
             raise ValueError(f"Logit expects as low and high a number or one for each channel, got the shapes "
                              f"{tuple(ends[0].shape)} and {tuple(ends[1].shape)}; pass numbers, or as many of both")
-        if not all(torch.isfinite(end).all() for end in ends) or not (ends[0] < ends[1]).all():
+        if not all(np.isfinite(end).all() for end in ends) or not (ends[0] < ends[1]).all():
             raise ValueError(f"Logit expects finite ends with low < high, got {ends[0].tolist()} and "
                              f"{ends[1].tolist()}; pass the ends of the data")
-        for name, end in zip(("low", "high"), torch.broadcast_tensors(*ends), strict=True):
-            self.register_buffer(name, end.detach().clone().to(like.device))
+        for name, end in zip(("low", "high"), np.broadcast_arrays(*ends), strict=True):
+            self.register_buffer(name, torch.tensor(end.tolist(), dtype=torch.get_default_dtype()))
 
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

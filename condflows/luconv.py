@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
-from condflows.bijector import Bijector, at_least_float32, parameters_from, precise, sum_log_scale
+from condflows.bijector import Bijector, at_least_float32, parameters_from, precise, refuse_labels, sum_log_scale
 from condflows.checks import check_count, check_inputs
 from condflows.rows import shares_context
 from condflows.trace import Context
@@ -78,6 +78,11 @@ class LUConv1x1(Bijector):
         self.upper = nn.Parameter(upper.triu(1).to(like))
         self.log_s = nn.Parameter(upper.diagonal().abs().log().to(like))
 
+    @property
+    def reads_context(self) -> bool:  # type: ignore[override]
+        """True with a conditioner."""
+        return self.conditioner is not None
+
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
@@ -120,6 +125,7 @@ def relative_factors(conditioner: nn.Module, channels: int, inputs: Tensor,
     raw, rows = parameters_from(conditioner, "LUConv1x1", inputs, context)
     expected = (rows, 2 * c * c + c)
     if raw.shape != expected:
+        refuse_labels(raw, expected, "LUConv1x1")
         raise ValueError(f"LUConv1x1 expects its conditioner to return {expected}, got {tuple(raw.shape)}; "
                          f"give it num_outputs={2 * c * c + c}")
     n, m, delta = raw.to(at_least_float32(inputs.dtype)).split([c * c, c * c, c], dim=1)

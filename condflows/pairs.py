@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from condflows.base import log_density
 from condflows.bijector import Bijector, zero_logabsdet
-from condflows.chain import Chain
+from condflows.chain import Chain, recomputes
 from condflows.checks import check_batch
 from condflows.composition import Record, recording, takes_record
 from condflows.distribution import FlowDistribution
@@ -174,7 +174,7 @@ def side_by_side(source: Any, target: Any) -> Together:
     if not _pairs_up(source, target):
         return _one_after_the_other
     run: Together = _splits if isinstance(source, Split) else _chains
-    return partial(recompute, run, use_reentrant=False) if source.checkpoint and torch.is_grad_enabled() else run
+    return partial(recompute, run, use_reentrant=False) if recomputes(source) else run
 
 
 def _one_after_the_other(source: Any, target: Any, x_a: Tensor, x_b: Tensor, side: Tensor | None) -> Results:

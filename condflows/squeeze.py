@@ -34,6 +34,8 @@ class Squeeze(Bijector):
     torch.Size([1, 12, 2, 3])
     """
 
+    reads_context = False
+
     def __init__(self, factor: int = 2):
         super().__init__()
         check_count(factor, 1, "Squeeze expects a factor of at least 1", "use 2 to halve each side")

@@ -14,10 +14,11 @@ PAGES = sorted(DOCS.glob("*.md"))
 RUN = {"{doctest}", "{testcode}", "{testsetup}"}
 OTHER = {"{testoutput}", "{toctree}", "{figure}", "{grid}", "{grid-item}", "{grid-item-card}", "{include}",
          "{model-table}", "{model-diagram}", "text", "sh"}
-BY_HAND = {"scaling.md": 1, 
+BY_HAND = {
     "conventions.md": 1,  # needs the package of the hub, tested in tests/examples/test_model_files.py
     "numerical_safety.md": 1,  # needs a trained run
     "reproducing.md": 1,  # needs a checkpoint of the authors, tested in tests/examples/test_published.py
+    "scaling.md": 1,  # needs two processes, tested in tests/test_wrappers.py
 }
 
 
@@ -160,3 +161,12 @@ def test_the_tree_may_show_folders_within_folders():
     tests/examples/   absent/ is not there
 """
     assert missing_from_tree(f"## How the code is organised\n{lines}\n## Style\n") == ["absent.py", "absent/"]
+
+
+def test_the_tests_that_the_table_of_torch_names_exist():
+    rows = [line for line in (DOCS / "torch.md").read_text().splitlines() if line.startswith("| ")][1:]
+    named = {name for row in rows for name in re.findall(r"`(test_\w+\.py)`", row.rsplit("|", 2)[1])}
+    assert len(named) >= 10
+    assert not [name for name in named if not (ROOT / "tests" / name).exists()]
+    untested = [row for row in rows if "test_" not in row.rsplit("|", 2)[1]]
+    assert all(row.endswith("| no |") for row in untested)

@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 from helpers import make_context
-from nflows.transforms.base import Transform
+from nflows.transforms.base import InputOutsideDomain, Transform
+from nflows.transforms.nonlinearities import Logit as NflowsLogit
 from registry import ENTRIES, small_full_glow
 from torch import nn
 from torch.nn.utils import parametrizations, prune
@@ -608,3 +609,44 @@ def test_a_pair_of_bijectors_without_parts():
 
 def test_a_composition_of_ones_own_in_a_recorded_pass():
     assert repr(Chain([Own(), ActNorm(2)]).forward_with_trace(torch.randn(3, 2))[2]) == "Trace([[*], *])"
+
+
+# --- transforms of functions, and domains ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", ["step", "pair"])
+def test_checkpointed_chains_work_in_transforms_of_functions(build):
+    """Compare gradients of torch.func, which has no checkpoints, with those of autograd."""
+    if build == "step":
+        module = perturb(glow_step(2, MLPConditioner(1, 2), checkpoint=True)).double()
+        arguments = (torch.randn(3, 2, dtype=torch.float64),)
+
+        def loss(parameters, *arguments):
+            return torch.func.functional_call(module, parameters, arguments)[1].sum()
+    else:
+        module = perturb(small_full_glow(checkpoint=True)).double()
+        arguments = torch.rand(2, 2, 3, 4, 4, dtype=torch.float64).unbind()
+
+        def loss(parameters, *arguments):
+            return sum(torch.func.functional_call(module, parameters, arguments)).sum()
+
+    parameters = dict(module.named_parameters())
+    got = torch.func.grad(loss)(parameters, *arguments)
+    wanted = torch.autograd.grad(loss(parameters, *arguments), list(parameters.values()), allow_unused=True)
+    for name, want in zip(parameters, wanted, strict=True):
+        torch.testing.assert_close(got[name], torch.zeros_like(got[name]) if want is None else want)
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("build", [
+    lambda logit: Chain([ActNorm(3), logit]), lambda logit: Inverse(Inverse(logit)), lambda logit: Split(logit),
+    lambda logit: Split(ActNorm(1), logit)])
+def test_inputs_outside_of_the_domain_of_an_nflows_transform_are_explained(build, record):
+    bijector = build(NflowsLogit())
+    inputs = torch.tensor([[0.5, 0.5, 0.5], [2.0, 0.5, 0.5]])
+    run = bijector.forward_with_trace if record else bijector
+    inputs = inputs[:, :2] if isinstance(bijector, Split) and bijector.prior is not None else inputs
+    with pytest.raises(InputOutsideDomain, match=r"Logit of nflows is not defined .* 0\.5 to 2; condflows\.Logit"):
+        run(inputs)
+    with pytest.raises(InputOutsideDomain, match="Logit of nflows is not defined"):
+        Flow(NflowsLogit()).log_prob(inputs)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from condflows.affine import soft_bound
 from condflows.conditioners.convnet import conv_net
-from condflows.conditioners.layers import BOUND, conv, require, start_at_zero
+from condflows.conditioners.layers import BoundedNet, conv, require, start_at_zero
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context, resize
 
 __all__ = ["ConvConditioner", "CouplingConditioner", "MapConditioner"]
 
 
-class CouplingConditioner(nn.Module):
+class CouplingConditioner(BoundedNet):
     r"""Convolutions for a coupling of ``num_channels`` channels in all: 3x3, 1x1, 3x3.
 
     :math:`\mathrm{conv}([\beta(x_1), \mathrm{relu}(\mathrm{conv}(\mathrm{resize}(\beta(c))))])`, with :math:`\beta` the
@@ -51,17 +50,22 @@ class CouplingConditioner(nn.Module):
         outputs = 2 * (num_channels // 2)
         self.net = start_at_zero(conv_net(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
 
+    @property
+    def reads_context(self) -> bool:
+        """True with ``context_channels``."""
+        return self.context_channels > 0
+
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
-        inputs = soft_bound(inputs, BOUND)
+        inputs = self.bound(inputs)
         if self.context_channels:
-            context = soft_bound(require(self, context, self.context_channels), BOUND)
+            context = self.bound(require(self, context, self.context_channels))
             code = self.encoder(resize(context, inputs)).relu()
             inputs = concat_rows(inputs, code.to(inputs.dtype), type(self).__name__)
         return self.net(inputs)
 
 
-class ConvConditioner(nn.Module):
+class ConvConditioner(BoundedNet):
     r"""A single 3x3 convolution of the first part: the net of Glow's learned prior. Any context is ignored.
 
     :math:`\mathrm{conv}(\beta(x_1))`, with :math:`\beta` the soft bound of :mod:`condflows.conditioners`.
@@ -80,6 +84,8 @@ class ConvConditioner(nn.Module):
     torch.Size([2, 4, 8, 8])
     """
 
+    reads_context = False
+
     def __init__(self, num_channels: int, spatial_dims: int = 2):
         super().__init__()
         first, moved = num_channels - num_channels // 2, num_channels // 2
@@ -87,10 +93,10 @@ class ConvConditioner(nn.Module):
 
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
-        return self.net(soft_bound(inputs, BOUND))
+        return self.net(self.bound(inputs))
 
 
-class MapConditioner(nn.Module):
+class MapConditioner(BoundedNet):
     r"""Convolutions of the context, 3x3, 1x1, 3x3: one vector for each position.
 
     :math:`\mathrm{conv}(\beta(c))`, with :math:`\beta` the soft bound of :mod:`condflows.conditioners`. For an actnorm
@@ -122,4 +128,4 @@ class MapConditioner(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         context = require(self, context, self.context_channels, 2 + self.spatial_dims)
-        return self.net(soft_bound(context, BOUND))
+        return self.net(self.bound(context))

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from condflows.affine import soft_bound
 from condflows.checks import check_like
 from condflows.trace import Context
 
-__all__ = ["BOUND", "conv", "mlp", "require", "start_at_zero"]
+__all__ = ["BOUND", "BoundedNet", "conv", "mlp", "require", "start_at_zero"]
 
 BOUND = 3.0
 
@@ -36,10 +37,26 @@ def start_at_zero(net: Any) -> Any:
     return net
 
 
+class BoundedNet(nn.Module):
+    """A net that reads its inputs bounded softly, so that outliers give parameters like those of training."""
+
+    def bound(self, values: Tensor) -> Tensor:
+        """Return the values as the net's layers see them."""
+        return soft_bound(values, BOUND)
+
+
 def require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
     """Return the context if it has these channels (and dimensions) and goes with the net's parameters, or refuse it."""
     name = type(net).__name__
-    if not isinstance(context, Tensor) or context.ndim < 2 or context.shape[1] != channels:
+    if isinstance(context, (tuple, list, dict)):
+        raise TypeError(f"{name} expects one tensor as context, got a {type(context).__name__}; let a conditioner of "
+                        "your own take what it reads out of it (On several inputs, in docs/conditioning.md)")
+    fits = isinstance(context, Tensor) and context.ndim >= 2 and context.shape[1] == channels
+    if isinstance(context, Tensor) and not fits and not context.is_floating_point():
+        raise TypeError(f"{name} expects a floating-point context, got {context.dtype} of shape "
+                        f"{tuple(context.shape)}; pass torch.nn.functional.one_hot(labels, classes).float(), classes "
+                        "in dimension 1, or embed the labels (On a class label, in docs/conditioning.md)")
+    if not fits:
         came = f"shape {tuple(context.shape)}" if isinstance(context, Tensor) else type(context).__name__
         raise ValueError(f"{name} expects a context tensor with {channels} channels in dimension 1, got {came}; "
                          "pass such a context or build the conditioner for its channels")

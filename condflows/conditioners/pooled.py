@@ -7,13 +7,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from condflows.affine import soft_bound
-from condflows.conditioners.layers import BOUND, conv, mlp, require, start_at_zero
+from condflows.conditioners.layers import BoundedNet, conv, mlp, require, start_at_zero
 
 __all__ = ["GlobalConditioner"]
 
 
-class GlobalConditioner(nn.Module):
+class GlobalConditioner(BoundedNet):
     r"""Convolutions, pooling to a small grid and an MLP: one vector for each sample at any resolution.
 
     :math:`\mathrm{MLP}(\mathrm{pool}(\mathrm{conv}(\beta(c))))`, with ReLUs between and :math:`\beta` the soft bound of
@@ -58,4 +57,4 @@ class GlobalConditioner(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         context = require(self, context, self.context_channels, 2 + self.spatial_dims)
-        return self.net(soft_bound(context, BOUND))
+        return self.net(self.bound(context))

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import soft_bound
-from condflows.conditioners.layers import BOUND, mlp, require, start_at_zero
+from condflows.conditioners.layers import BOUND, BoundedNet, mlp, require, start_at_zero
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context
 
 __all__ = ["MLPConditioner"]
 
 
-class MLPConditioner(nn.Module):
+class MLPConditioner(BoundedNet):
     r"""A multilayer perceptron for vectors, with the context appended to its inputs.
 
     :math:`\mathrm{MLP}(\beta(\mathrm{asinh}([v, c])))`, with ReLUs between and :math:`\beta` the soft bound of
@@ -52,4 +52,13 @@ class MLPConditioner(nn.Module):
         inputs = require(self, inputs, self.num_inputs)
         if self.context_features:
             inputs = concat_rows(inputs, require(self, context, self.context_features), type(self).__name__)
-        return self.net(soft_bound(torch.asinh(inputs), BOUND))
+        return self.net(self.bound(inputs))
+
+    def bound(self, values: Tensor) -> Tensor:
+        """Return the values as the net's layers see them."""
+        return soft_bound(torch.asinh(values), BOUND)
+
+    @property
+    def reads_context(self) -> bool:
+        """True with ``context_features``: of a coupling's net, whose first vector is no context."""
+        return self.context_features > 0

@@ -56,6 +56,11 @@ class AffineCoupling(Bijector):
         self.conditioner = conditioner
         self.affine = affine
 
+    @property
+    def reads_context(self) -> bool:  # type: ignore[override]
+        """True unless the conditioner says that it ignores its context."""
+        return getattr(self.conditioner, "reads_context", True)
+
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         first, second, raw_scale, raw_shift = self._split(inputs, context)

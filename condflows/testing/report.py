@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
@@ -109,7 +110,8 @@ def _place(name: str, bijector: Any, outputs: Tensor, inputs: Tensor, context: C
         scales = bijector.affine(*bijector._split(inputs, context)[2:])[0].exp()
     elif isinstance(bijector, LUConv1x1):
         lower, upper, _ = bijector._factors(inputs, context)
-        scales = torch.linalg.svdvals((lower @ upper).double())  # the largest one first
+        matrices = (lower @ upper).cpu().numpy().astype("float64")  # which not every device has
+        scales = np.linalg.svd(matrices, compute_uv=False)  # the largest one first
         condition = float((scales[..., 0] / scales[..., -1]).max())
     restored = bijector.inverse(outputs, context)[0]
     low, high = (None, None) if scales is None else (float(scales.min()), float(scales.max()))
