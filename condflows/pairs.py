@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from condflows.checks import check_batch
 from condflows.composition import Record, recording, takes_record
 from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
-from condflows.hooks import calls_only, is_own
+from condflows.hooks import Method, calls_only, is_own
 from condflows.rows import context_for
 from condflows.split import Split, halves, whole
 from condflows.trace import Context, Trace, kinds
@@ -26,6 +27,18 @@ __all__ = ["PairedFlow"]
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor]
 Together = Callable[..., Results]
+
+
+def images_by_name(method: Method) -> Method:
+    """Let a method of pairs warn where it is given images by position, of which ``log_prob`` has another order."""
+
+    @wraps(method)
+    def run(self: Any, *images: Any, **named: Any) -> Any:
+        if images and not torch.compiler.is_compiling():
+            warnings.warn("images by position are easily swapped, as log_prob takes x_b first; pass them by name: "
+                          "pair(x_a=..., x_b=...), pair.log_probs(x_a=..., x_b=...)", FutureWarning, stacklevel=2)
+        return method(self, *images, **named)
+    return run  # type: ignore[return-value]
 
 
 class PairedFlow(nn.Module):
@@ -74,12 +87,17 @@ class PairedFlow(nn.Module):
             raise TypeError(f"PairedFlow expects a condflows bijector as its source, got "
                             f"{type(self.source.transform).__name__}; put it into a condflows.Chain")
 
+    @images_by_name
     def forward(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``log_probs``, as wrappers for distributed training and compilation call ``forward`` only."""
-        return self.log_probs(x_a, x_b, side)
+        return self.log_probs(x_a=x_a, x_b=x_b, side=side)
 
+    @images_by_name
     def log_probs(self, x_a: Tensor, x_b: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``(log p(x_a), log p(x_b given x_a))``, each ``(batch,)`` in nats.
+
+        Pass the images by name, ``pair.log_probs(x_a=..., x_b=...)``: two images of one shape are easily swapped, as
+        ``log_prob`` takes x_b first. Images by position give a warning, and an error in a later version.
 
         Where both flows are checkpointed, no trace is kept: see :func:`side_by_side`.
         """

@@ -87,7 +87,8 @@ def main(iterations: int = 400, batch_size: int = 8, learning_rate: float = 3e-3
     optimizer = torch.optim.Adam(pair.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, iterations)
     for _ in range(iterations):
-        source, target = pair.log_probs(*simulate(batch_size)[:2])
+        given, wanted, _ = simulate(batch_size)
+        source, target = pair.log_probs(x_a=given, x_b=wanted)
         loss = -(target + 0.001 * source).mean() / SIZE**3
         optimizer.zero_grad()
         loss.backward()

@@ -266,8 +266,8 @@ def test_the_base_of_a_pair_reads_the_trace():
         noise = plain.transform_to_noise(x_b, x_a)
         actnorm = pair.source.transform.forward_with_trace(x_a)[2][0]
         change = td.Normal(actnorm, 0.5).log_prob(noise).sum(1) - td.Normal(0.0, 1.0).log_prob(noise).sum(1)
-        torch.testing.assert_close(pair.log_probs(x_a, x_b)[1], plain.log_probs(x_a, x_b)[1] + change)
-        torch.testing.assert_close(pair.log_prob(x_b, x_a), pair.log_probs(x_a, x_b)[1])
+        torch.testing.assert_close(pair.log_probs(x_a=x_a, x_b=x_b)[1], plain.log_probs(x_a=x_a, x_b=x_b)[1] + change)
+        torch.testing.assert_close(pair.log_prob(x_b, x_a), pair.log_probs(x_a=x_a, x_b=x_b)[1])
         samples, log_prob = pair.sample_and_log_prob(3, x_a)
         torch.testing.assert_close(pair.log_prob(samples[:, 1], x_a), log_prob[:, 1])
 

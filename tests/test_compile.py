@@ -162,7 +162,7 @@ def test_compiled_equals_eager(name):
     x_a, x_b = torch.rand(2, 2, 3, 8, 8)
     results, samples = [], []
     for model in (eager, compiled):
-        results.append(torch.stack(model(x_a, x_b)) if isinstance(model, PairedFlow) else model(x_b, x_a))
+        results.append(torch.stack(model(x_a=x_a, x_b=x_b)) if isinstance(model, PairedFlow) else model(x_b, x_a))
         results[-1].sum().backward()
         samples.append(model.sample(1, x_a, generator=torch.Generator().manual_seed(0)))
     assert counter.frame_count == (3 if isinstance(eager, PairedFlow) else 2)  # source; target in both directions

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from typing import NamedTuple
 
 import pytest
@@ -337,7 +338,7 @@ def test_a_pair_whose_source_is_smaller_than_its_target():
 
     pair = perturb(PairedFlow(multiscale(3, (1,), lambda c: Chain([ActNorm(c)])), multiscale(3, (1,), step)))
     x_a, x_b = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
-    assert pair.log_probs(x_a, x_b)[1].shape == (2,)
+    assert pair.log_probs(x_a=x_a, x_b=x_b)[1].shape == (2,)
     samples, log_prob = pair.sample_and_log_prob(4, x_a, size=(32, 32))
     assert samples.shape == (2, 4, 3, 32, 32)
     torch.testing.assert_close(log_prob[:, 1], pair.log_prob(samples[:, 1], x_a), rtol=1e-4, atol=1e-2)
@@ -388,12 +389,28 @@ def test_batches_and_single_inputs_agree():
 
 def test_paired_flow_is_source_and_target(pair, images):
     x_a, x_b = images
-    log_p_a, log_p_b = pair(x_a, x_b)
+    log_p_a, log_p_b = pair(x_a=x_a, x_b=x_b)
     _, _, trace = pair.source.transform.forward_with_trace(x_a)
     torch.testing.assert_close(log_p_a, pair.source.log_prob(x_a))
     torch.testing.assert_close(log_p_b, pair.target.log_prob(x_b, trace))
     torch.testing.assert_close(log_p_b, pair.log_prob(x_b, context=x_a))
-    assert all(torch.equal(a, b) for a, b in zip(pair.log_probs(x_a, x_b), (log_p_a, log_p_b), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(pair.log_probs(x_a=x_a, x_b=x_b), (log_p_a, log_p_b), strict=True))
+
+
+@pytest.mark.parametrize("call", ["forward", "log_probs"])
+def test_images_by_position_are_easily_swapped_and_get_a_warning(pair, images, call):
+    x_a, x_b = images
+    run = pair if call == "forward" else pair.log_probs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        want = run(x_b=x_b, x_a=x_a)
+        torch.testing.assert_close(want[1], pair.log_prob(x_b, context=x_a))
+    with pytest.warns(FutureWarning, match=r"pass them by name: pair\(x_a=\.\.\., x_b=\.\.\.\)") as caught:
+        got = run(x_a, x_b)
+    assert all(map(torch.equal, got, want))
+    assert call == "forward" or caught[0].filename == __file__
+    with pytest.raises(TypeError, match="x_b"):
+        run(x_a=x_a)
 
 
 def test_paired_flow_depends_on_its_condition(pair, images):
@@ -517,7 +534,7 @@ def test_side_information(images):
     pair = perturb(full_glow(3, (1, 1), 8, context_width=4, side_channels=2), 0.05)
     side = torch.rand(2, 2, 8, 12) > 0.5
     log_prob = pair.log_prob(x_b, (x_a, side))
-    torch.testing.assert_close(pair(x_a, x_b, side)[1], log_prob)
+    torch.testing.assert_close(pair(x_a=x_a, x_b=x_b, side=side)[1], log_prob)
     assert not torch.allclose(log_prob, pair.log_prob(x_b, (x_a, ~side)))
     assert pair.sample(2, (x_a, side)).shape == (2, 2, 3, 8, 12)
     single = PairedFlow(ActNorm(2), ActNorm(2, MLPConditioner(3, 4)))
@@ -540,7 +557,7 @@ def test_a_deep_pair_stays_invertible_far_outside(size):
     x_a, x_b = size * torch.randn(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
     noise = pair.transform_to_noise(x_b, x_a)
     torch.testing.assert_close(pair.transform_from_noise(noise, x_a), x_b, rtol=0, atol=1e-3)
-    assert torch.isfinite(torch.cat(pair(x_a, x_b))).all()
+    assert torch.isfinite(torch.cat(pair(x_a=x_a, x_b=x_b))).all()
     assert torch.isfinite(pair.sample(2, x_a)).all()
 
 
@@ -555,7 +572,7 @@ def test_a_deep_pair_survives_its_first_steps():
     optimizer = torch.optim.Adam(pair.parameters(), 1e-3)
     losses = []
     for _ in range(5):
-        log_p_a, log_p_b = pair(x_a, x_b)
+        log_p_a, log_p_b = pair(x_a=x_a, x_b=x_b)
         loss = -(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()
         losses.append(loss.item())
         optimizer.zero_grad()
@@ -587,7 +604,7 @@ def test_autocast_keeps_densities_in_float32(pair, images):
     x_a, x_b = images
     exact = pair.log_prob(x_b, x_a)
     with torch.autocast("cpu", torch.bfloat16):
-        log_p_a, log_p_b = pair(x_a, x_b)
+        log_p_a, log_p_b = pair(x_a=x_a, x_b=x_b)
     assert log_p_a.dtype == log_p_b.dtype == torch.float32
     assert (log_p_b - exact).abs().max() / exact.abs().max() < 0.02
 

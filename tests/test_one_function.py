@@ -298,13 +298,13 @@ def unhooked(flow, call):
 def test_hooks_of_every_module_of_a_pair_fire(name, checkpoint, gradients):
     pair = perturb(MODELS[name](3, (1, 1), 6, context_width=4, checkpoint=checkpoint))
     x_a, x_b = torch.rand(2, 2, 3, 8, 8)
-    want = pair(x_a, x_b)
+    want = pair(x_a=x_a, x_b=x_b)
     with torch.set_grad_enabled(gradients):
-        for call in (lambda: pair.log_probs(x_a, x_b), lambda: pair.log_prob(x_b, x_a)):
+        for call in (lambda: pair.log_probs(x_a=x_a, x_b=x_b), lambda: pair.log_prob(x_b, x_a)):
             assert unhooked(pair, call) <= {pair}
-        assert not unhooked(pair, lambda: pair(x_a, x_b))
+        assert not unhooked(pair, lambda: pair(x_a=x_a, x_b=x_b))
         assert not unhooked(pair.source, lambda: pair.sample(1, x_a)) - {pair.target}
-        torch.testing.assert_close(pair(x_a, x_b), want)
+        torch.testing.assert_close(pair(x_a=x_a, x_b=x_b), want)
 
 
 @pytest.mark.parametrize("where", ["source", "source.transform", "source.transform.bijectors.1",
@@ -318,7 +318,7 @@ def test_one_composition_of_a_pair_that_is_changed(where, kind):
         module = module[int(name)] if name.isdigit() else getattr(module, name)
     calls = []
     x_a, x_b = torch.rand(2, 2, 3, 8, 8)
-    plain = [value.detach() for value in pair(x_a, x_b)]
+    plain = [value.detach() for value in pair(x_a=x_a, x_b=x_b)]
 
     def add(value):
         calls.append(value)
@@ -344,7 +344,7 @@ def test_one_composition_of_a_pair_that_is_changed(where, kind):
     for gradients in (True, False):
         calls.clear()
         with torch.set_grad_enabled(gradients):
-            results = pair(x_a, x_b)
+            results = pair(x_a=x_a, x_b=x_b)
         torch.testing.assert_close(torch.stack(results).detach() - torch.stack(plain),
                                    more[:, None].expand(2, 2), rtol=0, atol=1e-4)
         if gradients:
@@ -435,10 +435,10 @@ def test_a_source_whose_methods_know_of_no_record(kind):
     source = kind(plain.source.transform if of_flow else plain.source.transform.parts)
     pair = PairedFlow(source, plain.target)
     x_a, x_b = torch.randn(2, 3, 2)
-    want = plain(x_a, x_b)
+    want = plain(x_a=x_a, x_b=x_b)
     for gradients in (True, False):
         with torch.set_grad_enabled(gradients):
-            torch.testing.assert_close(pair(x_a, x_b), (want[0] + 1, want[1]))
+            torch.testing.assert_close(pair(x_a=x_a, x_b=x_b), (want[0] + 1, want[1]))
             torch.testing.assert_close(pair.log_prob(x_b, x_a), want[1])
             assert pair.sample(4, x_a).shape == (3, 4, 2)
     if not of_flow:

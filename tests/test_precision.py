@@ -31,7 +31,7 @@ def batch(size=2):
 
 
 def loss(model, x_a, x_b):
-    log_probs = model(x_a, x_b) if isinstance(model, PairedFlow) else (model(x_b, x_a),)
+    log_probs = model(x_a=x_a, x_b=x_b) if isinstance(model, PairedFlow) else (model(x_b, x_a),)
     return -sum(log_prob.mean() for log_prob in log_probs) / x_b[0].numel()
 
 

@@ -46,7 +46,7 @@ def train(pair, rows):
     """Train by a step for each way to reach the weights: densities of both, of the target alone, and samples."""
     optimizer = torch.optim.Adam(pair.parameters(), lr=1e-2, eps=1e-3)
     x_a, x_b, noise = X_A[rows], X_B[rows], NOISE[rows]
-    for loss in (lambda: -sum(pair(x_a, x_b)).mean(), lambda: -pair.log_prob(x_b, x_a).mean(),
+    for loss in (lambda: -sum(pair(x_a=x_a, x_b=x_b)).mean(), lambda: -pair.log_prob(x_b, x_a).mean(),
                  lambda: pair.transform_from_noise(noise, x_a).square().mean()):
         optimizer.zero_grad()
         loss().backward()
@@ -56,7 +56,7 @@ def train(pair, rows):
 @torch.no_grad()
 def results(pair):
     samples = pair.sample(2, X_A, generator=torch.Generator().manual_seed(3))
-    return {"log_probs": torch.stack(pair(X_A, X_B)), "log_prob": pair.log_prob(X_B, X_A), "samples": samples}
+    return {"log_probs": torch.stack(pair(x_a=X_A, x_b=X_B)), "log_prob": pair.log_prob(X_B, X_A), "samples": samples}
 
 
 # --- what each of two processes runs --------------------------------------------------------------------------------

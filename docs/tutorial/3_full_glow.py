@@ -135,7 +135,8 @@ iterations = 300
 optimizer = torch.optim.Adam(pair.parameters())
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, iterations)
 for iteration in range(1, iterations + 1):
-    log_prob_labels, log_prob_photos = pair.log_probs(*draw(16))
+    labels, photos = draw(16)
+    log_prob_labels, log_prob_photos = pair.log_probs(x_a=labels, x_b=photos)
     loss = -(log_prob_photos + 1e-4 * log_prob_labels).mean()
     optimizer.zero_grad()
     loss.backward()

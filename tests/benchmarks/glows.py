@@ -70,7 +70,7 @@ def full_glow_pair(steps: Sequence[int], width: int, batch: int, side: int, chec
     for flow in (pair.source, pair.target) if grouped else ():
         flow._transform = in_groups(flow.transform)
     noise, condition = torch.randn(batch, 3, side, side), torch.rand(batch, 3, side, side)
-    return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x, x)).mean(),
+    return SimpleNamespace(module=pair, loss=lambda x: -sum(pair(x_a=x, x_b=x)).mean(),
                            inverse=lambda: pair.transform_from_noise(noise, condition))
 
 
@@ -78,7 +78,7 @@ def full_glow_step(pair: Any, optimizer: torch.optim.Optimizer, x_a: Tensor, x_b
     """Run a training step on the paper's objective, with ``bf16`` under autocast."""
     optimizer.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        log_p_a, log_p_b = pair(x_a, x_b)
+        log_p_a, log_p_b = pair(x_a=x_a, x_b=x_b)
     (-(1e-4 * log_p_a + log_p_b).mean() / x_b[0].numel()).backward()
     optimizer.step()
 

@@ -56,7 +56,7 @@ def load_reference(dtype=torch.float32):
 @DTYPES
 def test_log_likelihoods_are_the_authors(reference, dtype):
     flow, x_a, x_b = load_reference(dtype), reference["x_a"].to(dtype), reference["x_b"].to(dtype)
-    for side, log_prob in zip(("source", "target"), flow.log_probs(x_a, x_b), strict=True):
+    for side, log_prob in zip(("source", "target"), flow.log_probs(x_a=x_a, x_b=x_b), strict=True):
         expected = (reference[f"{side}_log_p"] + reference[f"{side}_log_det"]).to(dtype)
         torch.testing.assert_close(log_prob, expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(flow.log_prob(x_b, context=x_a), log_prob)
@@ -131,7 +131,7 @@ def test_two_levels_round_trip_with_cancelling_logabsdets():
 def test_a_batch_of_two_is_two_batches_of_one():
     flow = load_published(random_weights(**TWO_LEVELS), **TWO_LEVELS).double()
     x_a, x_b = images(TWO_LEVELS["image_size"])
-    together = flow.log_probs(x_a, x_b)
+    together = flow.log_probs(x_a=x_a, x_b=x_b)
     for i in range(2):
         alone = flow.log_probs(x_a[i : i + 1], x_b[i : i + 1])
         torch.testing.assert_close(tuple(value[i : i + 1] for value in together), alone, rtol=1e-12, atol=0)
@@ -152,7 +152,7 @@ def test_another_size_is_refused():
     with pytest.raises(ValueError, match=message):
         flow.sample(1, context=x_a)
     with pytest.raises(ValueError, match=message):
-        flow.log_probs(x_a, x_b)
+        flow.log_probs(x_a=x_a, x_b=x_b)
     with pytest.raises(ValueError, match=message):
         flow.log_prob(x_b, context=small_a)
     with pytest.raises(ValueError, match=message):

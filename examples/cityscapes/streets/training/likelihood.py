@@ -49,7 +49,7 @@ class Likelihood:
         with torch.autocast(x_b.device.type, torch.bfloat16, enabled=self.bf16):
             if isinstance(self.model, PairedFlow):
                 x_a, side = context if isinstance(context, tuple) else (context, None)
-                log_p_a, log_p_b = self.parallel(x_a, x_b, side)
+                log_p_a, log_p_b = self.parallel(x_a=x_a, x_b=x_b, side=side)
             else:
                 log_p_a, log_p_b = None, self.parallel(x_b, context)
         dims = x_b.shape[1:].numel()
