@@ -74,11 +74,16 @@ plt.show()
 # of chains. Log-determinants add up.
 #
 # The coupling's net is now an :class:`~condflows.conditioners.MLPConditioner` that reads a context beside the first
-# half, here one number for each sample. That is all that makes an operation conditional: it has no second class.
+# half, here one number for each sample. That is all that makes an operation conditional: it has no second class. The
+# net bounds what it reads, so a context should be of order 1. :class:`condflows.Standardize` in front of it sees to
+# that, whatever unit the number has; :func:`condflows.initialize` fits its mean and deviation.
+
+standardize = cf.Standardize(1)
 
 
 def step():
-    return cf.glow_step(2, coupling=MLPConditioner(1, 2, context_features=1, hidden=(128,)))
+    net = MLPConditioner(1, 2, context_features=1, hidden=(128,))
+    return cf.glow_step(2, coupling=standardize.before(net))
 
 
 chain = cf.Chain([step() for _ in range(6)])
