@@ -88,8 +88,8 @@ def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], conte
     """
     if isinstance(base, StandardNormal):
         device = like.device if generator is None else generator.device
-        noise = torch.empty(math.prod(batch), *shape, device=device, dtype=like.dtype)
-        noise = noise.normal_(generator=generator)  # randn, compiled for open sizes, fails
+        given = {} if generator is None else {"generator": generator}  # compiled for open sizes, None is an error
+        noise = torch.randn(math.prod(batch), *shape, **given, device=device, dtype=like.dtype)
         return (temperature * noise.to(like.device)).unflatten(0, batch)
     with _seeded(generator, like.device):
         draw_own = base.draw if isinstance(base, TorchBase) else partial(_draw_nflows, base)

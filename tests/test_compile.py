@@ -214,6 +214,18 @@ def test_generated_code_equals_eager():
         torch.testing.assert_close(got.grad, want.grad, rtol=1e-4, atol=1e-5)
 
 
+# --- whole flows of several sizes -----------------------------------------------------------------------------------
+
+
+def test_compiled_sampling_of_several_sizes():
+    flow, counter = perturb(Flow(multiscale(1, (1, 1), coupling_step))), CompileCounter()
+    sample = torch.compile(flow.sample, backend=counter, fullgraph=True)
+    for size in ((4, 4), (4, 8), (8, 12), (12, 8)):
+        arguments = {"num_samples": 2, "temperature": 0.0, "size": size}
+        torch.testing.assert_close(sample(**arguments), flow.sample(**arguments))
+    assert counter.frame_count <= 3
+
+
 # --- what else is done with a model ---------------------------------------------------------------------------------
 
 
