@@ -88,7 +88,7 @@ def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], conte
     """
     if isinstance(base, StandardNormal):
         device = like.device if generator is None else generator.device
-        given = {} if generator is None else {"generator": generator}  # compiled for open sizes, None is an error
+        given: Any = {} if generator is None else {"generator": generator}  # compiled for open sizes, None is an error
         noise = torch.randn(math.prod(batch), *shape, **given, device=device, dtype=like.dtype)
         return (temperature * noise.to(like.device)).unflatten(0, batch)
     with _seeded(generator, like.device):

@@ -105,7 +105,6 @@ def main(iterations: int = 400, batch_size: int = 8, learning_rate: float = 3e-3
           f"flow {learned:.3f}, at most {-0.5 * math.log(2 * math.pi * math.e * NOISE**2):.3f}; "
           f"factor of samples {factors.mean():.2f} +- {factors.std(1).mean():.2f}, of data 1.03 +- 0.26; "
           f"{time.perf_counter() - began:.0f} s")
-
     figure = Figure(figsize=(9.5, 5.8), layout="constrained")
     axes = figure.subplots(4, 7, subplot_kw={"xticks": [], "yticks": []})
     volumes = torch.cat([given[:4, None], wanted[:4, None], samples[:4, :4], samples[:4].mean(1, keepdim=True)], dim=1)

@@ -183,3 +183,22 @@ def test_couplings_that_ignore_a_context_are_named_once():
         flow.log_prob(x, context)
         pair = PairedFlow(multiscale(1, (1,), source), multiscale(1, (1,), target))
         pair.log_prob(torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4))
+
+
+def test_a_net_derived_from_one_of_the_library_is_looked_at_too():
+    class OfBoth(MLPConditioner):
+        def forward(self, first, context=None):
+            return super().forward(torch.cat([first, context], 1))
+
+    class OfImages(MapConditioner):
+        def forward(self, first, context=None):
+            return super().forward(context)
+
+    x, context = torch.randn(64, 2), torch.randn(64, 1)
+    images = torch.randn(8, 2, 4, 4), torch.randn(8, 1, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        initialize(AffineCoupling(2, OfBoth(2, 2)), x, context)
+        initialize(AffineCoupling(2, OfImages(1, 2, 8)), *images)
+    with pytest.warns(UserWarning, match="context, channel 0"):
+        initialize(AffineCoupling(2, OfImages(1, 2, 8)), images[0], 1e3 + images[1])

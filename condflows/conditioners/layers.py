@@ -40,6 +40,8 @@ def start_at_zero(net: Any) -> Any:
 class BoundedNet(nn.Module):
     """A net that reads its inputs bounded softly, so that outliers give parameters like those of training."""
 
+    reads_context: bool = True
+
     def bound(self, values: Tensor) -> Tensor:
         """Return the values as the net's layers see them."""
         return soft_bound(values, BOUND)
