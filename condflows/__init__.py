@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
-    "PairedFlow", "Split",
-    "Squeeze", "Standardize", "Trace", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize",
-    "freeze", "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
+    "PairedFlow", "Split", "Squeeze", "Standardize", "Trace", "affine", "bits_per_dim", "compile_steps",
+    "conditioners", "dequantize", "freeze", "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine",
+    "testing",
 ]

@@ -139,5 +139,3 @@ def _seeded(generator: torch.Generator | None, device: torch.device) -> Iterator
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-

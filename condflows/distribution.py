@@ -17,7 +17,7 @@ from condflows.checks import check_batch
 from condflows.logit import Logit
 from condflows.rows import repeat_rows
 from condflows.shapes import sample_shape
-from condflows.trace import Context, context_tensors, map_context
+from condflows.trace import Context, context_rows, context_tensors, map_context
 
 __all__ = ["FlowDistribution"]
 
@@ -58,9 +58,8 @@ class FlowDistribution(Distribution):
                  validate_args: bool | None = None):
         self.flow = flow
         self.context = context
-        tensors = context_tensors(context)
-        batch_shape = Size(tensors[0].shape[:1] if tensors else ())
-        check_batch(context, batch_shape[0] if batch_shape else 1, "Flow")
+        check_batch(context, context_rows(context), "Flow")
+        batch_shape = Size([context_rows(context)] if context_tensors(context) else [])
         super().__init__(batch_shape, Size(sample_shape(flow.shape, context, size)), validate_args=validate_args)
 
     @property
@@ -98,22 +97,17 @@ class FlowDistribution(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         outer = torch.broadcast_shapes(value.shape[:value.ndim - len(self.event_shape)], self.batch_shape)
-        rows = self._conditions()
+        rows = context_rows(self.context)
         values = value.expand(*outer, *self.event_shape).reshape(-1, rows, *self.event_shape)
         values = values.transpose(0, 1).flatten(0, 1)  # all of the first condition, then all of the next
         context = map_context(partial(repeat_rows, count=values.shape[0]), self.context)
         return self.flow.log_prob(values, context).unflatten(0, (rows, -1)).transpose(0, 1).reshape(outer)
 
     def _draw(self, sample_shape: Sequence[int]) -> Tensor:
-        outer, rows = (*sample_shape, *self.batch_shape), self._conditions()
+        outer, rows = (*sample_shape, *self.batch_shape), context_rows(self.context)
         samples = self.flow.sample(math.prod(outer) // rows, self.context, size=self.event_shape[1:])
         samples = samples.transpose(0, 1) if context_tensors(self.context) else samples
         return samples.reshape(*outer, *self.event_shape)
-
-    def _conditions(self) -> int:
-        """Return the number of rows of the context: the last size of the batch shape, or 1."""
-        tensors = context_tensors(self.context)
-        return tensors[0].shape[0] if tensors else 1
 
 
 def _domain(transform: Any, event_shape: Size) -> Any:

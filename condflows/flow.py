@@ -17,7 +17,7 @@ from condflows.composition import recording, records
 from condflows.distribution import FlowDistribution
 from condflows.rows import context_for
 from condflows.shapes import checked_shape, sample_shape
-from condflows.trace import Context, context_tensors
+from condflows.trace import Context, context_rows, context_tensors
 from condflows.warn import warn_of_unread_context
 
 __all__ = ["Base", "Flow"]
@@ -147,7 +147,7 @@ class Flow(NFlow):
         temperature = check_temperature(temperature)
         check_invertible(self.transform)
         tensors = context_tensors(context)
-        batch = (tensors[0].shape[0] if tensors and tensors[0].ndim else 1, int(num_samples))
+        batch = (context_rows(context), int(num_samples))
         like = next(self.parameters(), tensors[0] if tensors else torch.empty(()))
         check_batch(context, batch[0], "Flow")
         self._note(context)

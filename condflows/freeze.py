@@ -90,11 +90,12 @@ class FoldedConv1x1(Bijector):
         self.num_channels = convolution.num_channels
         self.conditioner = convolution.conditioner
         with torch.no_grad():
-            lower, upper, log_s = (factor.double().cpu() for factor in convolution.own_factors(torch.float64))
-            left = convolution.permutation.double().cpu() @ lower
+            lower, upper, log_s = copy.deepcopy(convolution).cpu().own_factors(torch.float64)
+            permutation = convolution.permutation.cpu().double()
+            left = permutation @ lower
             eye = torch.eye(self.num_channels, dtype=torch.float64, device="cpu")
             left_inverse = torch.linalg.solve_triangular(lower, eye, upper=False, unitriangular=True)
-            left_inverse = left_inverse @ convolution.permutation.double().cpu().T
+            left_inverse = left_inverse @ permutation.T
             right_inverse = torch.linalg.solve_triangular(upper, eye, upper=True)
         if self.conditioner is None:
             values = {"matrix": left @ upper, "inverse_matrix": right_inverse @ left_inverse, "log_s": log_s}
@@ -103,6 +104,11 @@ class FoldedConv1x1(Bijector):
                       "log_s": log_s}
         for name, value in values.items():
             self.register_buffer(name, value.to(convolution.log_s))
+
+    @property
+    def reads_context(self) -> bool:  # type: ignore[override]
+        """True with a conditioner."""
+        return self.conditioner is not None
 
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from nflows.transforms.base import Transform
@@ -51,18 +51,7 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
     >>> actnorm(5 + 2 * torch.randn(10_000, 3))[0].mean().abs() < 0.5
     tensor(True)
     """
-    if (not isinstance(flow, nn.Module) or not (isinstance(flow, Transform) or hasattr(flow, "log_prob"))
-            or any(hasattr(module, "unshard") for module in flow.modules())):  # FSDP's, whose weights are not whole
-        raise TypeError(f"initialize expects a flow or a bijector, got {type(flow).__name__}; initialize the flow "
-                        "before wrapping it")
-    check_inputs(inputs, "initialize")
-    if not len(inputs):
-        raise ValueError(f"initialize expects at least one input, got shape {tuple(inputs.shape)}; pass a batch")
-    for name, tensors in (("inputs", [inputs]), ("context", context_tensors(context))):
-        for tensor in tensors:
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"initialize expects finite {name}, got {int((~torch.isfinite(tensor)).sum())} NaN or "
-                                 f"infinite values in a tensor of shape {tuple(tensor.shape)}; clean the batch first")
+    _check(flow, inputs, context)
     fitted = {module: copy.deepcopy(module.state_dict()) for module in flow.modules()
               if isinstance(module, (ActNorm, Standardize))}
     waiting = set(fitted)
@@ -88,3 +77,19 @@ def initialize(flow: Model, inputs: Tensor, context: Context = None) -> Model:
         warnings.warn(f"{len(waiting)} {kinds} are not called by the forward pass (inside an Inverse?) and keep "
                       "their parameters", stacklevel=3)
     return flow
+
+
+def _check(flow: Any, inputs: Tensor, context: Context) -> None:
+    """Refuse what is no flow or bijector, or was wrapped, and batches that are empty or not finite."""
+    if (not isinstance(flow, nn.Module) or not (isinstance(flow, Transform) or hasattr(flow, "log_prob"))
+            or any(hasattr(module, "unshard") for module in flow.modules())):  # FSDP's, whose weights are not whole
+        raise TypeError(f"initialize expects a flow or a bijector, got {type(flow).__name__}; initialize the flow "
+                        "before wrapping it")
+    check_inputs(inputs, "initialize")
+    if not len(inputs):
+        raise ValueError(f"initialize expects at least one input, got shape {tuple(inputs.shape)}; pass a batch")
+    for name, tensors in (("inputs", [inputs]), ("context", context_tensors(context))):
+        for tensor in tensors:
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"initialize expects finite {name}, got {int((~torch.isfinite(tensor)).sum())} NaN or "
+                                 f"infinite values in a tensor of shape {tuple(tensor.shape)}; clean the batch first")

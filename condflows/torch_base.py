@@ -14,7 +14,7 @@ from torch import distributions as td
 from torch.distributions import constraints
 
 from condflows.bijector import at_least_float32
-from condflows.trace import Context, context_tensors
+from condflows.trace import Context, context_rows
 
 __all__ = ["TorchBase"]
 
@@ -49,14 +49,15 @@ class TorchBase(Distribution):
 
     def at(self, context: Context, shape: Sequence[int]) -> td.Distribution:
         """Return a distribution whose batch is the rows of the context and whose event is one input."""
-        made = self.given if isinstance(self.given, td.Distribution) else self.given(context)
+        fixed = isinstance(self.given, td.Distribution)
+        made: Any = self.given if fixed else self.given(context)  # type: ignore[operator]
         if not isinstance(made, td.Distribution):
             raise TypeError(f"Flow expects of its base a torch.distributions.Distribution for a context, got "
                             f"{type(made).__name__}; return one")
         if getattr(_support(made), "is_discrete", False):
             raise ValueError(f"Flow expects a continuous distribution as base, got {type(made).__name__}, which is "
                              "discrete; choose another, or turn integers into densities with condflows.dequantize")
-        whole = (_rows(context, self.given), *shape)
+        whole = (1 if fixed else context_rows(context), *shape)
         outer = whole[:len(whole) - len(made.event_shape)]
         try:
             if not outer or made.event_shape != whole[len(outer):]:
@@ -96,12 +97,6 @@ def _log_prob_in_support(distribution: td.Distribution, values: Tensor) -> Tenso
     inside = support.check(values)
     each = inside.view(*inside.shape, *(1 for _ in distribution.event_shape))
     return distribution.log_prob(torch.where(each, values, inner)).masked_fill(~inside, -torch.inf)
-
-
-def _rows(context: Context, given: Any) -> int:
-    """Return the number of rows of a context; a single one without, and for a distribution that reads none."""
-    tensors = [] if isinstance(given, td.Distribution) else context_tensors(context)
-    return tensors[0].shape[0] if tensors else 1
 
 
 def _support(distribution: td.Distribution) -> Any:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Context", "Trace", "map_context", "resize", "route", "structure"]
+__all__ = ["Context", "Trace", "context_rows", "map_context", "resize", "route", "structure"]
 
 Context = Any
 """A tensor, a :class:`Trace` or None; or nested tuples, lists and dicts of tensors, for a user's own conditioners."""
@@ -133,6 +133,12 @@ def context_tensors(context: Context) -> list[Tensor]:
         raise _not_of_tensors(context)
     return [tensor for value in (context.values() if isinstance(context, Mapping) else context)
             for tensor in context_tensors(value)]
+
+
+def context_rows(context: Context) -> int:
+    """Return the number of rows of a context, one a condition; 1 without a context, and for a single number."""
+    tensors = context_tensors(context)
+    return tensors[0].shape[0] if tensors and tensors[0].ndim else 1
 
 
 def _not_of_tensors(context: Any) -> TypeError:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from condflows.conditioners import CouplingConditioner
@@ -40,13 +39,14 @@ def warn_of_unread_context(flow: nn.Module, transform: Any, base_reads: bool, co
 def warn_of_compressed_contexts(flow: nn.Module, context: Context) -> Iterator[None]:
     """Warn at the end if nets of the library saw a context that their bounds make nearly constant or saturate."""
     found: dict[str, str] = {}
+    named = _named(context)
 
     def look(name: str, net: Any, arguments: tuple[Any, ...]) -> None:
         values = arguments[-1]
         ignored = len(arguments) > 1 and not net.reads_context
         if ignored or not isinstance(values, Tensor) or not values.is_floating_point():
             return
-        tensor = next((key for key, own in _named(context) if own is values), f"what {name!r} reads")
+        tensor = next((key for key, own in named if own is values), f"what {name!r} reads")
         for channel, (raw, seen) in enumerate(zip(*map(_by_channel, (values, net.bound(values))), strict=True)):
             low, high = float(raw.min()), float(raw.max())
             if len(raw) < FEWEST or low == high:
@@ -57,9 +57,8 @@ def warn_of_compressed_contexts(flow: nn.Module, context: Context) -> Iterator[N
                 found.setdefault(key, f"{low:.4g} to {high:.4g}, of which {name!r} sees {float(seen.min()):.3g} to "
                                       f"{float(seen.max()):.3g}")
 
-    nets = [(name, module) for name, module in flow.named_modules() if isinstance(module, BoundedNet)]
-    hooks = [net.register_forward_pre_hook(partial(look, name))
-             for name, net in nets]
+    hooks = [module.register_forward_pre_hook(partial(look, name)) for name, module in flow.named_modules()
+             if isinstance(module, BoundedNet)]
     try:
         yield
     finally:
@@ -79,7 +78,7 @@ def _by_channel(values: Tensor) -> list[Tensor]:
 
 def _named(context: Context, name: str = "context") -> list[tuple[str, Tensor]]:
     """Return the tensors of a context with the expressions that lead to them."""
-    if isinstance(context, torch.Tensor):
+    if isinstance(context, Tensor):
         return [(name, context)]
     pairs = context.items() if isinstance(context, Mapping) else enumerate(context if context is not None else ())
     return [found for key, value in pairs for found in _named(value, f"{name}[{key!r}]")]

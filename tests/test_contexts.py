@@ -16,6 +16,7 @@ from condflows import (
     PairedFlow,
     Split,
     Standardize,
+    freeze,
     glow_step,
     initialize,
     multiscale,
@@ -127,6 +128,7 @@ def net(context=0):
 
 
 UNREAD = {
+    "frozen": lambda: freeze(Chain([ActNorm(2), LUConv1x1(2)])),
     "actnorm": lambda: ActNorm(2), "1x1": lambda: LUConv1x1(2), "step": lambda: glow_step(2, net()),
     "chain": lambda: Chain([glow_step(2, net()), Inverse(glow_step(2, net()))]),
     "split": lambda: Split(ActNorm(1), AffineCoupling(2, net())), "split without prior": lambda: Split(ActNorm(1)),
