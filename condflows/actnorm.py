@@ -69,7 +69,7 @@ class ActNorm(Bijector):
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._log_scale_and_shift(inputs, context)
         values, scale, offset = align_rows(inputs, log_scale.exp(), shift)
-        return (values * scale + offset).reshape(inputs.shape), sum_log_scale(log_scale, inputs)
+        return torch.addcmul(offset, values, scale).reshape(inputs.shape), sum_log_scale(log_scale, inputs)
 
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

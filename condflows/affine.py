@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from condflows.bounds import soft_bound
 
 __all__ = ["AffineMap", "sigmoid_affine", "soft_affine"]
 
 AffineMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(raw_scale, raw_shift) -> (log_scale, shift)``, all of one shape."""
-
-
-def soft_bound(x: Tensor, bound: float) -> Tensor:
-    r"""Return :math:`x / \sqrt{1 + (x / b)^2}`: the identity to second order at 0, always within :math:`\pm b`."""
-    return bound * torch.sin(torch.atan(x / bound))  # the same function, without squares that overflow
 
 
 def soft_affine(raw_scale: Tensor, raw_shift: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,8 @@ class StandardNormal(Distribution):
     """The standard normal distribution in any shape; log-densities are summed in at least float32."""
 
     def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
-        energy = 0.5 * inputs.to(at_least_float32(inputs.dtype)).square().flatten(1).sum(1)
-        return -energy - 0.5 * math.log(2 * math.pi) * math.prod(inputs.shape[1:])
+        squares = inputs.to(at_least_float32(inputs.dtype)).square().flatten(1).sum(1)
+        return -0.5 * (squares + math.log(2 * math.pi) * math.prod(inputs.shape[1:]))
 
 
 def as_base(base: Any) -> Distribution:

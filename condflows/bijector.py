@@ -97,10 +97,10 @@ def sum_log_scale(log_scale: Tensor, inputs: Tensor) -> Tensor:
 
     ``log_scale`` has one row for all inputs, one for each, or one for every n consecutive ones, and broadcasts to them.
     """
-    repeats = math.prod(inputs.shape[1:]) // max(1, math.prod(log_scale.shape[1:]))
-    total = log_scale.sum(list(range(1, log_scale.ndim)), dtype=at_least_float32(log_scale.dtype))
-    total = total * repeats if repeats > 1 else total
-    return repeat_rows(total, inputs.shape[0]).contiguous()
+    total = log_scale.flatten(1).sum(1, dtype=at_least_float32(log_scale.dtype))
+    if log_scale.shape[1:] != inputs.shape[1:]:
+        total = total * (math.prod(inputs.shape[1:]) // max(1, math.prod(log_scale.shape[1:])))
+    return total if total.shape == inputs.shape[:1] else repeat_rows(total, inputs.shape[0]).contiguous()
 
 
 def parameters_from(conditioner: nn.Module, name: str, inputs: Tensor, context: Context,
@@ -111,7 +111,7 @@ def parameters_from(conditioner: nn.Module, name: str, inputs: Tensor, context: 
     """
     if context is None and not first:
         raise ValueError(f"{name} has a conditioner and expects a context, got None; pass context=...")
-    if isinstance(context, Trace):
+    if not isinstance(context, Tensor) and isinstance(context, Trace):
         raise ValueError(f"{name} is a single operation and expects one tensor as context, got {context!r}; "
                          "pass a trace to the composition that it was recorded for")
     rows = check_rows(context, inputs.shape[0], name)

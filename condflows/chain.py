@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint as recompute
 from condflows.bijector import zero_logabsdet
 from condflows.checks import check_inputs
 from condflows.composition import Composition, recording, recording_inverse, records
+from condflows.hooks import is_transformed
+from condflows.merge import merge, runs_itself_alone
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, Trace, route
 
@@ -69,7 +71,7 @@ class Chain(Composition):
             return recompute_chain(partial(Chain.forward, self, recomputed=True), inputs, context, record)
         entries: Any = None if record is None else []
         outputs, total = inputs, zero_logabsdet(inputs)
-        for bijector, own in zip(self.parts, route(context, self), strict=True):
+        for bijector, own in self._steps(context, inputs, record):
             own = context_for(bijector.forward, own, outputs.shape[0])
             outputs, logabsdet = recording(bijector, entries)(outputs, own)
             total = total + logabsdet
@@ -86,13 +88,29 @@ class Chain(Composition):
             return recompute_chain(partial(Chain.inverse, self, recomputed=True), inputs, context, record)
         entries: Any = None if record is None else []
         outputs, total = inputs, zero_logabsdet(inputs)
-        for bijector, own in zip(self.parts[::-1], route(context, self)[::-1], strict=True):
+        for bijector, own in self._steps(context, inputs, record, inverse=True)[::-1]:
             own = context_for(bijector.inverse, own, outputs.shape[0])
             outputs, logabsdet = recording_inverse(bijector, entries)(outputs, own)
             total = total + logabsdet
         if record is not None:
             record.append(Trace(entries[::-1]))
         return outputs, total
+
+    def _steps(self, context: Context, inputs: Tensor, record: list[Any] | None,
+               inverse: bool = False) -> list[tuple[Any, Context]]:
+        """Return the parts with the context of each; where nothing is recorded, in a form that is fast to run."""
+        steps = zip(self.parts, route(context, self), strict=True)
+        plain = record is not None or is_transformed()
+        return list(steps) if plain else merge(list(_unfold(steps)), inputs, inverse)
+
+
+def _unfold(steps: Iterable[tuple[Any, Context]]) -> Iterator[tuple[Any, Context]]:
+    """Replace chains whose calls would run their parts and nothing else by these parts."""
+    for part, context in steps:
+        if type(part) is Chain and not part.checkpoint and runs_itself_alone(part):
+            yield from _unfold(zip(part.parts, route(context, part), strict=True))
+        else:
+            yield part, context
 
 
 class Inverse(Composition):

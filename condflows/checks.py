@@ -55,11 +55,25 @@ def autocasts(device: torch.device) -> bool:
 
 def check_like(tensor: Tensor, module: nn.Module, name: str) -> None:
     """Refuse a tensor of another device or dtype than the parameters; autocast allows any dtype up to float32."""
-    own = next(module.parameters(), tensor)
+    own = _first_parameter(module)
+    if own is None or (tensor.dtype == own.dtype and tensor.device == own.device):
+        return
     autocast = tensor.dtype in AUTOCAST and own.dtype in AUTOCAST and autocasts(own.device)
-    if tensor.device != own.device or not (autocast or tensor.dtype == own.dtype):
+    if tensor.device != own.device or not autocast:
         raise TypeError(f"{name} expects {own.dtype} on {own.device} like its parameters, got {tensor.dtype} on "
                         f"{tensor.device}; convert it with .to(...), integer images with condflows.dequantize")
+
+
+def _first_parameter(module: nn.Module) -> Tensor | None:
+    """Return the first parameter of a module or of its children, as ``module.parameters()`` does, without a walk."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for child in module._modules.values():
+        parameter = None if child is None else _first_parameter(child)
+        if parameter is not None:
+            return parameter
+    return None
 
 
 def check_batch(context: Context, count: int, name: str) -> None:
@@ -71,6 +85,8 @@ def check_batch(context: Context, count: int, name: str) -> None:
 
 def check_rows(context: Context, count: int, name: str) -> int:
     """Return the number of rows of a context, and refuse one whose number of rows does not divide ``count``."""
+    if context is None or (isinstance(context, Tensor) and context.shape[:1] == (count,)):
+        return count
     tensors = context_tensors(context)
     other = [tensor for tensor in tensors if tensor.ndim == 0 or tensor.shape[0] != count]
     if not other:

@@ -73,7 +73,7 @@ def recording(part: Transform, record: list[Any] | None) -> Callable[..., tuple[
     """Return a callable that runs the part forward; given a list as ``record``, it appends the call's trace to it."""
     check_invertible(part)
     if record is None:
-        return part if isinstance(part, Bijector) else partial(_in_domain, part, part)
+        return partial(_in_domain, part, part) if is_of_nflows(part) else part
     if isinstance(part, Composition) and is_marked(part.forward, "records"):
         return partial(_into, record, part)
     return partial(_recorded, part, part, getattr(part, "forward_with_trace", None), record)
@@ -83,10 +83,15 @@ def recording_inverse(part: Transform, record: list[Any] | None) -> Callable[...
     """Return a callable that runs the part's inverse; given a list as ``record``, it appends the call's trace to it."""
     check_invertible(part)
     if record is None:
-        return part.inverse if isinstance(part, Bijector) else partial(_in_domain, part, part.inverse)
+        return partial(_in_domain, part, part.inverse) if is_of_nflows(part) else part.inverse
     if isinstance(part, Composition) and is_marked(part.inverse, "records"):
         return partial(_into, record, part.inverse)
     return partial(_recorded, part, part.inverse, getattr(part, "inverse_with_trace", None), record)
+
+
+def is_of_nflows(part: Any) -> bool:
+    """Tell whether a part is a transform of nflows and no bijector."""
+    return isinstance(part, Transform) and not isinstance(part, Bijector)
 
 
 def _in_domain(part: Any, call: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor,

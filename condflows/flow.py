@@ -134,13 +134,24 @@ class Flow(NFlow):
             size: the spatial size of the samples where ``shape`` leaves it open; by default that of the images in the
                 context, or of the last entry of a trace.
         """
-        return self.sample_and_log_prob(num_samples, context, temperature, generator, batch_size, size)[0]
+        parts = self._draw(num_samples, context, temperature, generator, batch_size, size)
+        return _together([samples for samples, _, _ in parts], context)
 
     def sample_and_log_prob(  # type: ignore[override]
             self, num_samples: int, context: Context = None, temperature: float = 1.0,
             generator: torch.Generator | None = None, batch_size: int | None = None,
             size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Draw samples as ``sample`` does, with their log-densities under the flow (at temperature 1), in nats."""
+        samples, log_probs = [], []
+        for part, rows, logabsdet in self._draw(num_samples, context, temperature, generator, batch_size, size):
+            samples.append(part)
+            log_prob = log_density(self._distribution, rows, context) - logabsdet
+            log_probs.append(log_prob.unflatten(0, part.shape[:2]))
+        return _together(samples, context), _together(log_probs, context)
+
+    def _draw(self, num_samples: int, context: Context, temperature: float, generator: torch.Generator | None,
+              batch_size: int | None, size: Sequence[int] | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Draw parts of the samples, ``(context_size, n, *shape)``, with their noise and the log-determinants."""
         check_count(num_samples, 1, "expected a positive whole number of samples")
         batch_size = num_samples if batch_size is None else batch_size
         check_count(batch_size, 1, "expected a positive whole number of samples at a time as batch_size")
@@ -158,10 +169,8 @@ class Flow(NFlow):
             rows = part.flatten(0, 1)
             own = context_for(self.transform.inverse, context, rows.shape[0])
             samples, logabsdet = self.transform.inverse(rows, own)
-            log_prob = log_density(self._distribution, rows, context) - logabsdet
-            parts.append([result.unflatten(0, part.shape[:2]) for result in (samples, log_prob)])
-        samples, log_prob = (torch.cat(results, 1) for results in zip(*parts, strict=True))
-        return (samples, log_prob) if tensors else (samples[0], log_prob[0])
+            parts.append((samples.unflatten(0, part.shape[:2]), rows, logabsdet))
+        return parts
 
     def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
         """Return the noise of the inputs, of the same shape."""
@@ -199,3 +208,9 @@ class Flow(NFlow):
         ):
             raise ValueError(f"Flow expects inputs of shape (batch, {', '.join(map(str, self.shape))}), "
                              f"got {tuple(inputs.shape)}; resize them or build the flow with another shape")
+
+
+def _together(parts: list[Tensor], context: Context) -> Tensor:
+    """Join parts along the samples of each condition; without a context there is no dimension of conditions."""
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    return whole if context_tensors(context) else whole[0]

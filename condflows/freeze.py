@@ -121,7 +121,8 @@ class FoldedConv1x1(Bijector):
                 scaled = delta.exp()[:, :, None] * _plus_identity(m)
                 matrix = self.left.to(n.dtype) @ _plus_identity(n) @ scaled @ self.right.to(n.dtype)
             log_s = self.log_s.to(n.dtype) + delta
-        return multiply(matrix.to(at_least_float32(inputs.dtype)), inputs), sum_log_scale(log_s, inputs)
+        with precise(inputs):
+            return multiply(matrix.to(at_least_float32(inputs.dtype)), inputs), sum_log_scale(log_s, inputs)
 
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -135,7 +136,8 @@ class FoldedConv1x1(Bijector):
                 matrix = self.right_inverse.to(n.dtype) @ scaled @ _inverse_plus_identity(n)
                 matrix = matrix @ self.left_inverse.to(n.dtype)
             log_s = self.log_s.to(n.dtype) + delta
-        return multiply(matrix.to(at_least_float32(inputs.dtype)), inputs), -sum_log_scale(log_s, inputs)
+        with precise(inputs):
+            return multiply(matrix.to(at_least_float32(inputs.dtype)), inputs), -sum_log_scale(log_s, inputs)
 
 
 def _plus_identity(matrix: Tensor) -> Tensor:

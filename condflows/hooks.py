@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.modules.module import (
     _global_backward_hooks,
@@ -13,7 +14,7 @@ from torch.nn.modules.module import (
     _global_forward_pre_hooks,
 )
 
-__all__ = ["calls_only", "has_hooks", "is_marked", "is_own", "mark"]
+__all__ = ["calls_only", "has_hooks", "is_marked", "is_own", "is_transformed", "mark"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -22,8 +23,8 @@ OF_ALL_MODULES = _global_forward_hooks, _global_forward_pre_hooks, _global_backw
 
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether a call of the module, or the backward pass through it, runs hooks."""
-    own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(len(hooks) > 0 for hooks in (*own, *OF_ALL_MODULES))
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                or module._backward_pre_hooks or any(OF_ALL_MODULES))
 
 
 def calls_only(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -35,6 +36,12 @@ def calls_only(module: nn.Module, kind: type[nn.Module]) -> bool:
 def is_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
     """Tell whether a method of the module is that of ``kind``: neither overridden in a subclass nor replaced."""
     return getattr(type(module), name, None) is getattr(kind, name) and name not in vars(module)
+
+
+def is_transformed() -> bool:
+    """Tell whether torch compiles, exports, traces or transforms (``torch.func``) the call, which then stays plain."""
+    return (torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+            or getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 
 def mark(method: Method, name: str) -> Method:

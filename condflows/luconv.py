@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condflows.affine import soft_bound
 from condflows.bijector import Bijector, at_least_float32, parameters_from, precise, refuse_labels, sum_log_scale
+from condflows.bounds import soft_bound
 from condflows.checks import check_count, check_inputs
 from condflows.rows import shares_context
 from condflows.trace import Context
 
-__all__ = ["LUConv1x1", "multiply", "relative_factors"]
+__all__ = ["LUConv1x1", "factors", "inverse_matrix", "matrix", "multiply", "relative_factors"]
 
 
 class LUConv1x1(Bijector):
@@ -87,17 +87,15 @@ class LUConv1x1(Bijector):
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
         with precise(inputs):
-            matrix = self.permutation.to(lower.dtype) @ (lower @ upper)
-        return multiply(matrix, inputs), sum_log_scale(log_s, inputs)
+            product = matrix(self.permutation.to(lower.dtype), lower, upper)
+            return multiply(product, inputs), sum_log_scale(log_s, inputs)
 
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper, log_s = self._factors(inputs, context)
         with precise(inputs):
-            matrix = self.permutation.to(lower.dtype).T.expand_as(lower)
-            matrix = torch.linalg.solve_triangular(lower, matrix, upper=False, unitriangular=True)
-            matrix = torch.linalg.solve_triangular(upper, matrix, upper=True)
-        return multiply(matrix, inputs), -sum_log_scale(log_s, inputs)
+            product = inverse_matrix(self.permutation.to(lower.dtype), lower, upper)
+            return multiply(product, inputs), -sum_log_scale(log_s, inputs)
 
     def _factors(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``L``, ``U + diag(s)`` and ``log |s|``, with one row for all inputs or one per row of the context."""
@@ -112,10 +110,26 @@ class LUConv1x1(Bijector):
 
     def own_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Return the learned ``L``, ``U + diag(s)`` and ``log |s|``, which no context changes, in this dtype."""
-        identity, log_s = self.identity.to(dtype), self.log_s.to(dtype)
-        lower = self.lower.to(dtype).tril(-1) + identity
-        upper = torch.addcmul(self.upper.to(dtype).triu(1), identity, self.sign.to(dtype) * log_s.exp())
-        return lower, upper, log_s
+        lower, upper, log_s, sign, identity = (
+            tensor.to(dtype) for tensor in (self.lower, self.upper, self.log_s, self.sign, self.identity))
+        return *factors(lower, upper, log_s, sign, identity), log_s
+
+
+def factors(lower: Tensor, upper: Tensor, log_s: Tensor, sign: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``L`` and ``U + diag(s)`` of one convolution or a batch of them, from their parameters."""
+    diagonal = (sign * log_s.exp()).unsqueeze(-2)
+    return lower.tril(-1) + identity, torch.addcmul(upper.triu(1), identity, diagonal)
+
+
+def matrix(permutation: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return :math:`P L U`, for one convolution or a batch of them."""
+    return permutation @ (lower @ upper)
+
+
+def inverse_matrix(permutation: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return :math:`U^{-1} L^{-1} P^T`, for one convolution or a batch of them."""
+    product = torch.linalg.solve_triangular(lower, permutation.mT.expand_as(lower), upper=False, unitriangular=True)
+    return torch.linalg.solve_triangular(upper, product, upper=True)
 
 
 def relative_factors(conditioner: nn.Module, channels: int, inputs: Tensor,
@@ -135,17 +149,16 @@ def relative_factors(conditioner: nn.Module, channels: int, inputs: Tensor,
 
 def multiply(matrix: Tensor, inputs: Tensor) -> Tensor:
     """Multiply every position by a matrix: one for all inputs, or one for every n consecutive inputs."""
+    if matrix.ndim == 2 and inputs.ndim == 2:
+        return F.linear(inputs.to(matrix.dtype), matrix).to(inputs.dtype)
     batch, channels = inputs.shape[:2]
     columns = inputs.to(matrix.dtype).reshape(batch, channels, math.prod(inputs.shape[2:]))
-    with precise(inputs):
-        if matrix.ndim == 2 and inputs.ndim == 2:
-            outputs = F.linear(columns.squeeze(2), matrix)
-        elif matrix.ndim == 2 or matrix.shape[0] == batch:
-            outputs = torch.bmm(matrix.expand(batch, -1, -1), columns)
-        else:  # the columns of the inputs that share a matrix beside each other
-            rows = matrix.shape[0]
-            grouped = columns.unflatten(0, (rows, batch // rows)).transpose(1, 2)
-            outputs = torch.bmm(matrix, grouped.flatten(2)).view_as(grouped).transpose(1, 2)
+    if matrix.ndim == 2 or matrix.shape[0] == batch:
+        outputs = torch.bmm(matrix.expand(batch, -1, -1), columns)
+    else:  # the columns of the inputs that share a matrix beside each other
+        rows = matrix.shape[0]
+        grouped = columns.unflatten(0, (rows, batch // rows)).transpose(1, 2)
+        outputs = torch.bmm(matrix, grouped.flatten(2)).view_as(grouped).transpose(1, 2)
     return outputs.reshape(inputs.shape).to(inputs.dtype)
 
 

@@ -48,6 +48,8 @@ def repeat_rows(values: Tensor, count: int) -> Tensor:
     rows = values.shape[0] if values.ndim else 0
     if rows == count or rows == 0 or count % rows:
         return values
+    if rows == 1:
+        return values.expand(count, *values.shape[1:])
     return values.unsqueeze(1).expand(rows, count // rows, *values.shape[1:]).flatten(0, 1)
 
 

@@ -56,6 +56,39 @@ def test_mlp_with_and_without_context():
         net(torch.randn(6, 3))
 
 
+TENSORS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "int64": torch.int64}
+
+
+@pytest.mark.parametrize("own", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", TENSORS.values(), ids=TENSORS)
+@pytest.mark.parametrize("which", [0, 1])
+def test_tensors_of_another_dtype_are_refused_by_name(own, dtype, which):
+    vector, image = torch.ones(4, 2), torch.ones(4, 2, 5, 5)
+    nets = {MLPConditioner(2, 3, 2): vector, MLPConditioner(2, 3): vector, CouplingConditioner(4, 8, 2): image,
+            GlobalConditioner(2, 3): image, MapConditioner(2, 3, 8): image, ConvConditioner(4): image}
+    for net, tensor in nets.items():
+        takes_two = getattr(net, "context_features", 0) or isinstance(net, CouplingConditioner)
+        tensors = [tensor.to(own)] * (2 if takes_two else 1)
+        tensors[min(which, len(tensors) - 1)] = tensor.to(dtype)
+        net.to(own)
+        reads_part = isinstance(net, ConvConditioner) or (isinstance(net, CouplingConditioner) and which == 0)
+        if reads_part and dtype == torch.int64:  # a coupling's first part, which the coupling has checked
+            continue
+        if dtype == own:
+            net(*tensors)
+            continue
+        message = f"{type(net).__name__} expects .*{own}.* got {dtype}|{type(net).__name__} expects a floating-point"
+        with pytest.raises(TypeError, match=message):
+            net(*tensors)
+
+
+def test_names_of_arguments_may_be_given():
+    net = perturb(MLPConditioner(3, 5, 2))
+    inputs, context = torch.randn(6, 3), torch.randn(6, 2)
+    assert torch.equal(net(inputs, context=context), net(inputs, context))
+    assert torch.equal(net(inputs=inputs, context=context), net(inputs, context))
+
+
 def test_the_global_net_sees_where_things_are():
     """Check that pooling to a grid keeps the layout that pooling to one value would lose."""
     net = perturb(GlobalConditioner(1, 2), 0.5)

@@ -32,7 +32,7 @@ from condflows import (
     sigmoid_affine,
     soft_affine,
 )
-from condflows.affine import soft_bound
+from condflows.bounds import soft_bound
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import check_bijector, perturb
 

@@ -115,13 +115,10 @@ def test_training(name):
     for key, gradient in got.items():
         assert gradient.dtype == torch.float32
         assert torch.isfinite(gradient).all()
-        if name == "full_glow" and key.startswith("source."):
-            # Where what a source's step gave is computed again, its gradient is summed in another order; a cast that
-            # was left out would differ by 1e-3.
-            largest = float(gradient.abs().max())
-            torch.testing.assert_close(gradient, recomputed[key], rtol=1e-5, atol=1e-5 * largest, msg=key)
-        else:
-            assert torch.equal(gradient, recomputed[key]), key
+        # Where steps are computed again, gradients are summed in another order; where source and target run in turn,
+        # actnorms and 1x1 convolutions are not merged. A cast that was left out would differ by 1e-3.
+        largest = float(gradient.abs().max())
+        torch.testing.assert_close(gradient, recomputed[key], rtol=1e-4, atol=1e-4 * largest, msg=key)
     flat = [torch.cat([gradient.flatten() for gradient in all.values()]) for all in (want, got)]
     assert torch.cosine_similarity(*flat, dim=0) > 0.99
     before = loss(saving, x_a, x_b)

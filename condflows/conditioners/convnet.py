@@ -15,6 +15,7 @@ from condflows.conditioners.strips import halo, run_in_pieces
 __all__ = ["ConvNet", "LARGE", "conv_net"]
 
 LARGE = 2**24  # values of a hidden layer; 8 times as many on a GPU
+WIDEST = 2**12  # channels of hidden layers, as far as is supposed without a look at them
 CHANNELS_LAST = 1024  # positions in a batch
 
 
@@ -41,8 +42,8 @@ class ConvNet(nn.Sequential):
             images = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels_last, as vmap can do it too
         if torch.is_grad_enabled() and not self.checkpoint:  # hidden layers are kept
             return super().forward(images)
-        limit, width = LARGE if on_cpu else 8 * LARGE, self._width()
-        if positions * width <= limit:
+        limit = LARGE if on_cpu else 8 * LARGE
+        if positions * WIDEST <= limit or positions * (width := self._width()) <= limit:
             return super().forward(images)
         run = super().forward
         if torch.is_grad_enabled():

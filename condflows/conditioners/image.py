@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from condflows.conditioners.convnet import conv_net
-from condflows.conditioners.layers import BoundedNet, conv, require, start_at_zero
+from condflows.conditioners.layers import BoundedNet, conv, explains_errors, require, start_at_zero
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context, resize
 
@@ -56,6 +56,7 @@ class CouplingConditioner(BoundedNet):
         return self.context_channels > 0
 
     @shares_context
+    @explains_errors
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = self.bound(inputs)
         if self.context_channels:
@@ -92,6 +93,7 @@ class ConvConditioner(BoundedNet):
         self.net = start_at_zero(nn.Sequential(conv(spatial_dims, first, 2 * moved, 3)))
 
     @shares_context
+    @explains_errors
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         return self.net(self.bound(inputs))
 
@@ -126,6 +128,7 @@ class MapConditioner(BoundedNet):
         self.spatial_dims = spatial_dims
         self.net = start_at_zero(conv_net(spatial_dims, context_channels, width, width, num_outputs))
 
+    @explains_errors
     def forward(self, context: Tensor) -> Tensor:
         context = require(self, context, self.context_channels, 2 + self.spatial_dims)
         return self.net(self.bound(context))

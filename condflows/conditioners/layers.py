@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
-from condflows.affine import soft_bound
+from condflows.bounds import soft_bound
 from condflows.checks import check_like
-from condflows.trace import Context
+from condflows.trace import Context, context_tensors
 
-__all__ = ["BOUND", "BoundedNet", "conv", "mlp", "require", "start_at_zero"]
+__all__ = ["BOUND", "BoundedNet", "conv", "explains_errors", "mlp", "require", "start_at_zero"]
 
 BOUND = 3.0
 
@@ -47,8 +48,25 @@ class BoundedNet(nn.Module):
         return soft_bound(values, BOUND)
 
 
+def explains_errors(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorate a net's ``forward``: where it fails, say which tensor does not go with the net's parameters."""
+    @wraps(forward)
+    def call(net: nn.Module, *inputs: Context, **named: Context) -> Tensor:
+        try:
+            return forward(net, *inputs, **named)
+        except RuntimeError:
+            for tensor in context_tensors([*inputs, *named.values()]):
+                check_like(tensor, net, type(net).__name__)
+            raise
+
+    return call
+
+
 def require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
-    """Return the context if it has these channels (and dimensions) and goes with the net's parameters, or refuse it."""
+    """Return the context if it is of floating point and has these channels (and dimensions), or refuse it."""
+    if (isinstance(context, Tensor) and context.is_floating_point() and context.ndim >= 2
+            and context.shape[1] == channels and ndim in (None, context.ndim)):
+        return context
     name = type(net).__name__
     if isinstance(context, (tuple, list, dict)):
         raise TypeError(f"{name} expects one tensor as context, got a {type(context).__name__}; let a conditioner of "
@@ -63,8 +81,6 @@ def require(net: nn.Module, context: Context, channels: int, ndim: int | None = 
         raise ValueError(f"{name} expects a context tensor with {channels} channels in dimension 1, got {came}; "
                          "pass such a context or build the conditioner for its channels")
     check_like(context, net, name)
-    if ndim is not None and context.ndim != ndim:
-        raise ValueError(f"{name} expects a context with {ndim - 2} spatial dimensions, got shape "
-                         f"{tuple(context.shape)}; build it with spatial_dims={context.ndim - 2}, or for vectors "
-                         "use MLPConditioner")
-    return context
+    raise ValueError(f"{name} expects a context with {(ndim or 2) - 2} spatial dimensions, got shape "
+                     f"{tuple(context.shape)}; build it with spatial_dims={context.ndim - 2}, or for vectors "
+                     "use MLPConditioner")

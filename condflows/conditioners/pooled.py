@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from condflows.conditioners.layers import BoundedNet, conv, mlp, require, start_at_zero
+from condflows.conditioners.layers import BoundedNet, conv, explains_errors, mlp, require, start_at_zero
 
 __all__ = ["GlobalConditioner"]
 
@@ -55,6 +55,7 @@ class GlobalConditioner(BoundedNet):
         layers += mlp([conv_channels[-1] * grid**spatial_dims, *hidden, num_outputs])
         self.net = start_at_zero(nn.Sequential(*layers))
 
+    @explains_errors
     def forward(self, context: Tensor) -> Tensor:
         context = require(self, context, self.context_channels, 2 + self.spatial_dims)
         return self.net(self.bound(context))

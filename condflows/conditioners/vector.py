@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from condflows.affine import soft_bound
-from condflows.conditioners.layers import BOUND, BoundedNet, mlp, require, start_at_zero
+from condflows.bounds import soft_bound_of_asinh
+from condflows.checks import check_like
+from condflows.conditioners.layers import BOUND, BoundedNet, explains_errors, mlp, require, start_at_zero
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context
 
@@ -48,15 +48,20 @@ class MLPConditioner(BoundedNet):
         self.net = start_at_zero(nn.Sequential(*mlp([num_inputs + context_features, *hidden, num_outputs])))
 
     @shares_context
+    @explains_errors
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = require(self, inputs, self.num_inputs)
         if self.context_features:
-            inputs = concat_rows(inputs, require(self, context, self.context_features), type(self).__name__)
+            context = require(self, context, self.context_features)
+            if context.dtype != inputs.dtype:  # concatenated, they would get the dtype of one of them
+                check_like(inputs, self, type(self).__name__)
+                check_like(context, self, type(self).__name__)
+            inputs = concat_rows(inputs, context, type(self).__name__)
         return self.net(self.bound(inputs))
 
     def bound(self, values: Tensor) -> Tensor:
         """Return the values as the net's layers see them."""
-        return soft_bound(torch.asinh(values), BOUND)
+        return soft_bound_of_asinh(values, BOUND)
 
     @property
     def reads_context(self) -> bool:

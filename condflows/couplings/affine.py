@@ -65,19 +65,21 @@ class AffineCoupling(Bijector):
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         first, second, raw_scale, raw_shift = self._split(inputs, context)
         log_scale, shift = self.affine(raw_scale, raw_shift)
-        return torch.cat([first, second * log_scale.exp() + shift], dim=1), sum_log_scale(log_scale, second)
+        moved = torch.addcmul(shift, second, log_scale.exp())
+        return torch.cat([first, moved], dim=1), sum_log_scale(log_scale, second)
 
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         first, second, raw_scale, raw_shift = self._split(inputs, context)
         log_scale, shift = self.affine(raw_scale, raw_shift)
-        return torch.cat([first, (second - shift) * (-log_scale).exp()], dim=1), -sum_log_scale(log_scale, second)
+        moved = (second - shift) * (-log_scale).exp()
+        return torch.cat([first, moved], dim=1), -sum_log_scale(log_scale, second)
 
     def _split(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the part that passes, the part that is moved, and the conditioner's raw scales and shifts for it."""
         check_inputs(inputs, "AffineCoupling", self.num_channels)
         moved = self.num_channels // 2
-        first, second = inputs.split([self.num_channels - moved, moved], dim=1)
+        first, second = inputs.split_with_sizes([self.num_channels - moved, moved], dim=1)
         raw, rows = parameters_from(self.conditioner, "AffineCoupling", inputs, context, first)
         expected = (rows, 2 * moved, *inputs.shape[2:])
         if raw.shape != expected:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 import warnings
 from functools import partial
@@ -14,6 +13,7 @@ from functools import partial
 import torch
 import tyro
 from glows import BUILDERS, CONTENDERS
+from timing import in_turn, ratio
 from torch.utils.flop_counter import FlopCounterMode
 
 warnings.filterwarnings("ignore")
@@ -69,16 +69,11 @@ def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1",
             runs[f"{name}, bf16" if low else name] = {"forward": forward, "train": train, "inverse": inverse}
         with FlopCounterMode(display=False) as counter:
             runs[contenders[0]]["train"]()
-        flops, rates = counter.get_total_flops(), []
-        times = {(name, kind): [] for name in runs for kind in runs[name]}
-        for round_ in range(rounds + 1):  # the first warms up
-            for name, kinds in runs.items():
-                for kind, run in kinds.items():
-                    start = time.perf_counter()
-                    run()
-                    if round_:
-                        times[name, kind].append(time.perf_counter() - start)
-            rates.append(matmul_rate())
+        flops, rates = counter.get_total_flops(), [matmul_rate() for _ in range(rounds)]
+        times = {}
+        for kind in ("forward", "train", "inverse"):
+            of_all = in_turn({name: kinds[kind] for name, kinds in runs.items()}, rounds, least=0.02)
+            times |= {(name, kind): seconds for name, seconds in of_all.items()}
         print(f"\n{levels} levels x {steps} steps, width {width}, {side}x{side}, batch {batch}: "
               f"{flops / 1e9:.1f} GFLOP a training step, {max(rates) / 1e9:.0f} GFLOP/s, "
               f"limit {1e3 * flops / max(rates):.1f} ms")
@@ -86,8 +81,8 @@ def main(sizes: tuple[str, ...] = ("3x8:64:32:1", "3x8:64:64:8", "3x8:512:64:1",
             cells = []
             for kind in ("forward", "train", "inverse"):
                 mine, theirs = times[contenders[0], kind], times[name, kind]
-                paired = statistics.median(t / m for t, m in zip(theirs, mine, strict=True))
-                cells.append(f"{kind} {1e3 * min(theirs):8.1f} ms {min(theirs) / min(mine):5.2f}x ({paired:4.2f})")
+                cells.append(f"{kind} {1e3 * min(theirs):8.1f} ms {min(theirs) / min(mine):5.2f}x "
+                             f"({ratio(theirs, mine):4.2f})")
             print(f"  {name:27}", "  ".join(cells), flush=True)
 
 
