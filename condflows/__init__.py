@@ -6,7 +6,7 @@ from condflows.affine import sigmoid_affine, soft_affine
 from condflows.bijector import Bijector
 from condflows.chain import Chain, Inverse
 from condflows.compile import compile_steps
-from condflows.couplings import AffineCoupling
+from condflows.couplings import AffineCoupling, MixtureCoupling, SplineCoupling
 from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
 from condflows.freeze import freeze
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
-    "PairedFlow", "Split", "Squeeze", "Standardize", "Trace", "affine", "bits_per_dim", "compile_steps",
-    "conditioners", "dequantize", "freeze", "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine",
-    "testing",
+    "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace", "affine",
+    "bits_per_dim", "compile_steps", "conditioners", "dequantize", "freeze", "glow_step", "initialize", "multiscale",
+    "sigmoid_affine", "soft_affine", "testing",
 ]

@@ -18,11 +18,12 @@ from condflows.squeeze import Squeeze
 __all__ = ["glow_step", "multiscale"]
 
 Builder = Callable[[int], Transform]
+Kind = Callable[[int, nn.Module], Transform]
 
 
 def glow_step(num_channels: int, coupling: nn.Module, actnorm: nn.Module | None = None, conv: nn.Module | None = None,
-              affine: AffineMap = soft_affine, checkpoint: bool = False) -> Chain:
-    r"""Build one step of Glow: actnorm, 1x1 convolution, affine coupling, each conditional if given a conditioner.
+              affine: AffineMap = soft_affine, checkpoint: bool = False, kind: Kind | None = None) -> Chain:
+    r"""Build one step of Glow: actnorm, 1x1 convolution, coupling, each conditional if given a conditioner.
 
     :math:`y = f_\mathrm{coupling}(W f_\mathrm{actnorm}(x))`, each of the three with its context.
 
@@ -36,16 +37,22 @@ def glow_step(num_channels: int, coupling: nn.Module, actnorm: nn.Module | None 
         conv: maps the 1x1 convolution's context to ``(batch, 2*C*C + C)`` offsets, or None.
         affine: how the coupling bounds its scale and shift, see :mod:`condflows.affine`.
         checkpoint: recompute the step's activations in the backward pass.
+        kind: builds the coupling, as ``kind(num_channels, coupling)``: a class such as :class:`SplineCoupling`, or a
+            ``functools.partial`` of one; by default an :class:`AffineCoupling` with ``affine``.
 
     Raises:
-        ValueError: fewer than two channels; when the step is called, the errors of its three operations.
+        ValueError: fewer than two channels, both ``affine`` and ``kind``; when the step is called, the errors of its
+            three operations.
 
     >>> step = glow_step(4, conditioners.CouplingConditioner(4, width=8))
     >>> step(torch.randn(2, 4, 8, 8))[0].shape
     torch.Size([2, 4, 8, 8])
     """
-    return Chain([ActNorm(num_channels, actnorm), LUConv1x1(num_channels, conv),
-                  AffineCoupling(num_channels, coupling, affine)], checkpoint)
+    if kind is not None and affine is not soft_affine:
+        raise ValueError("glow_step expects either affine or kind, got both; pass kind=partial(AffineCoupling, "
+                         "affine=...)")
+    built = AffineCoupling(num_channels, coupling, affine) if kind is None else kind(num_channels, coupling)
+    return Chain([ActNorm(num_channels, actnorm), LUConv1x1(num_channels, conv), built], checkpoint)
 
 
 def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builder | None = None,

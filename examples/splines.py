@@ -1,6 +1,6 @@
-"""Spline couplings of nflows between conditional layers of condflows: a checkerboard that its context turns.
+"""Spline and mixture couplings beside affine ones: a checkerboard that its context turns.
 
-    python examples/splines.py              trains two flows, and writes runs/splines.png
+    python examples/splines.py              trains three flows, and writes runs/splines.png
     python examples/splines.py --tiny       a few iterations
 
 Ends at -2.302 nats for 8 affine couplings and at -2.240 for 4 splines, where the truth has -2.079 and one normal
@@ -15,14 +15,14 @@ import torch
 import tyro
 from matplotlib.artist import setp
 from matplotlib.figure import Figure
-from nflows.nn.nets import ResidualNet
-from nflows.transforms import PiecewiseRationalQuadraticCouplingTransform
-from nflows.transforms.base import Transform
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import condflows as cf
 from condflows.conditioners import MLPConditioner
+
+
+BINS = 16
 
 
 def turned(points: Tensor, angle: Tensor) -> Tensor:
@@ -45,15 +45,15 @@ def true_log_prob(points: Tensor, angle: Tensor) -> Tensor:
     return torch.where(dark, -math.log(8), -math.inf)
 
 
-def spline() -> Transform:
-    """Build a spline of the second coordinate, whose net from nflows reads the first coordinate and the context."""
-    return PiecewiseRationalQuadraticCouplingTransform(
-        [0, 1], lambda inputs, outputs: ResidualNet(inputs, outputs, hidden_features=64, context_features=1),
-        num_bins=16, tails="linear", tail_bound=3.0,
-    )
+def spline() -> cf.Bijector:
+    return cf.SplineCoupling(2, MLPConditioner(1, 3 * BINS - 1, context_features=1), BINS, bound=3.0)
 
 
-def affine() -> Transform:
+def mixture() -> cf.Bijector:
+    return cf.MixtureCoupling(2, MLPConditioner(1, 3 * BINS + 2, context_features=1), BINS)
+
+
+def affine() -> cf.Bijector:
     return cf.AffineCoupling(2, MLPConditioner(1, 2, context_features=1))
 
 
@@ -86,7 +86,8 @@ def main(iterations: int = 800, batch_size: int = 512, learning_rate: float = 3e
     iterations = 100 if tiny else iterations
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    flows = {"affine": cf.Flow(chain(affine, 8), shape=(2,)), "spline": cf.Flow(chain(spline, 4), shape=(2,))}
+    flows = {name: cf.Flow(chain(coupling, depth), shape=(2,)) for name, coupling, depth in (
+        ("affine", affine, 8), ("spline", spline, 4), ("mixture", mixture, 4))}
     points, angle = draw(10_000)
     normal = MultivariateNormal(points.mean(0), points.T.cov()).log_prob(points).mean()
     print(f"log-likelihood of 10000 test points in nats: one normal {normal:.3f}, truth {-math.log(8):.3f}")
@@ -99,8 +100,8 @@ def main(iterations: int = 800, batch_size: int = 512, learning_rate: float = 3e
 
     axis, box = torch.linspace(-3, 3, 200), (-3, 3, -3, 3)
     grid = torch.cartesian_prod(axis, axis).flip(1)
-    figure = Figure(figsize=(10, 6.3), layout="constrained")
-    axes = figure.subplots(3, 5)
+    figure = Figure(figsize=(10, 8.3), layout="constrained")
+    axes = figure.subplots(4, 5)
     log_probs = {"truth": true_log_prob, **{f"{name} couplings": flow.log_prob for name, flow in flows.items()}}
     for row, (label, log_prob) in zip(axes, log_probs.items(), strict=True):
         row[0].set_ylabel(label)

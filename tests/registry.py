@@ -20,6 +20,8 @@ from condflows import (
     Chain,
     Inverse,
     LUConv1x1,
+    MixtureCoupling,
+    SplineCoupling,
     Split,
     Squeeze,
     glow_step,
@@ -67,10 +69,18 @@ def coarse(batch, size, random):
     return random(batch, COARSE, *(2 * n + 1 for n in size))
 
 
-def coupling_net(c, d, context=0, width=6):
+def coupling_net(c, d, context=0, width=6, outputs=2):
     if d == 0:
-        return MLPConditioner(c - c // 2, 2 * (c // 2), context, hidden=(width,))
-    return CouplingConditioner(c, width, context, spatial_dims=d, context_width=4)
+        return MLPConditioner(c - c // 2, outputs * (c // 2), context, hidden=(width,))
+    return CouplingConditioner(c, width, context, spatial_dims=d, context_width=4, num_outputs=outputs * (c // 2))
+
+
+def spline(c, d, context=0, bins=4):
+    return SplineCoupling(c, coupling_net(c, d, context, outputs=3 * bins - 1), bins)
+
+
+def mixture(c, d, context=0, components=3):
+    return MixtureCoupling(c, coupling_net(c, d, context, outputs=3 * components + 2), components)
 
 
 def global_net(d, context, outputs):
@@ -129,6 +139,13 @@ for d in range(4):
             lambda d=d: AffineCoupling(3, coupling_net(3, d, VECTOR)), 3, size, vector),
         "coupling with the paper's scale": Entry(
             lambda d=d, k=k: AffineCoupling(2, coupling_net(2, d, k), sigmoid_affine), 2, size, own),
+        "spline coupling": Entry(lambda d=d: spline(4, d), 4, size),
+        "spline coupling with one bin": Entry(lambda d=d: spline(3, d, bins=1), 3, size),
+        "spline coupling given its own kind": Entry(lambda d=d, k=k: spline(3, d, k), 3, size, own),
+        "spline coupling given a vector": Entry(lambda d=d: spline(2, d, VECTOR), 2, size, vector),
+        "mixture coupling": Entry(lambda d=d: mixture(4, d), 4, size),
+        "mixture coupling with one component": Entry(lambda d=d: mixture(3, d, components=1), 3, size),
+        "mixture coupling given its own kind": Entry(lambda d=d, k=k: mixture(3, d, k), 3, size, own),
         "squeeze": Entry(Squeeze, 2, even),
         "squeeze by 3": Entry(partial(Squeeze, 3), 1, tuple(3 for _ in even)),
         "inverse of a squeeze": Entry(lambda: Inverse(Squeeze()), 2**d, size),
@@ -167,7 +184,7 @@ for d in range(4):
     ENTRIES.update({f"{name}: {key}": entry for key, entry in add.items()})
 
 
-def spline_coupling():
+def nflows_spline_coupling():
     return PiecewiseRationalQuadraticCouplingTransform(
         torch.tensor([1.0, 0.0, 1.0]), lambda i, o: ResidualNet(i, o, 8, context_features=VECTOR, num_blocks=1),
         num_bins=4, tails="linear", tail_bound=3.0)
@@ -180,7 +197,7 @@ def image_coupling():
 
 
 ENTRIES["vector: chain with an nflows spline coupling"] = Entry(
-    lambda: Chain([ActNorm(3, MLPConditioner(VECTOR, 6)), spline_coupling(), LUConv1x1(3)]), 3, (), vector)
+    lambda: Chain([ActNorm(3, MLPConditioner(VECTOR, 6)), nflows_spline_coupling(), LUConv1x1(3)]), 3, (), vector)
 ENTRIES["2d: chain with an nflows affine coupling"] = Entry(
     lambda: Chain([LUConv1x1(4, global_net(2, IMAGE, 36)), image_coupling(), ActNorm(4)]), 4, (3, 2), image)
 

@@ -20,7 +20,7 @@ class CouplingConditioner(BoundedNet):
     down, repeated up), encoded by two 3x3 convolutions and concatenated to the first part; without, any context is
     ignored.
 
-    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, 2 * (C // 2), *spatial)``; the context is an image of any
+    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, num_outputs, *spatial)``; the context is an image of any
     size, or a vector. Paper: Full-Glow (arXiv 2012.05846) equation (8).
 
     Args:
@@ -30,6 +30,7 @@ class CouplingConditioner(BoundedNet):
         spatial_dims: the number of spatial dimensions, 1 to 3.
         context_width: the number of channels of the encoder's hidden layer.
         checkpoint: recompute the hidden layers of large images in the backward pass, piece by piece.
+        num_outputs: the number of channels of the outputs; by default ``2 * (C // 2)``, what an affine coupling needs.
 
     Raises:
         ValueError: a context of another number of channels or spatial dimensions, ``spatial_dims`` other than 1 to 3.
@@ -41,13 +42,13 @@ class CouplingConditioner(BoundedNet):
     """
 
     def __init__(self, num_channels: int, width: int = 512, context_channels: int = 0, spatial_dims: int = 2,
-                 context_width: int = 128, checkpoint: bool = False):
+                 context_width: int = 128, checkpoint: bool = False, num_outputs: int | None = None):
         super().__init__()
         self.context_channels = context_channels
         if context_channels:
             self.encoder = conv_net(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
         inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
-        outputs = 2 * (num_channels // 2)
+        outputs = 2 * (num_channels // 2) if num_outputs is None else num_outputs
         self.net = start_at_zero(conv_net(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
 
     @property
@@ -71,12 +72,13 @@ class ConvConditioner(BoundedNet):
 
     :math:`\mathrm{conv}(\beta(x_1))`, with :math:`\beta` the soft bound of :mod:`condflows.conditioners`.
 
-    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, 2 * (C // 2), *spatial)``.
+    Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, num_outputs, *spatial)``.
     Paper: Glow (arXiv 1807.03039) section 3.
 
     Args:
         num_channels: C, the number of channels of the coupling.
         spatial_dims: the number of spatial dimensions, 1 to 3.
+        num_outputs: the number of channels of the outputs; by default ``2 * (C // 2)``, what an affine coupling needs.
 
     Raises:
         ValueError: ``spatial_dims`` other than 1 to 3.
@@ -87,10 +89,11 @@ class ConvConditioner(BoundedNet):
 
     reads_context = False
 
-    def __init__(self, num_channels: int, spatial_dims: int = 2):
+    def __init__(self, num_channels: int, spatial_dims: int = 2, num_outputs: int | None = None):
         super().__init__()
         first, moved = num_channels - num_channels // 2, num_channels // 2
-        self.net = start_at_zero(nn.Sequential(conv(spatial_dims, first, 2 * moved, 3)))
+        outputs = 2 * moved if num_outputs is None else num_outputs
+        self.net = start_at_zero(nn.Sequential(conv(spatial_dims, first, outputs, 3)))
 
     @shares_context
     @explains_errors

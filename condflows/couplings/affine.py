@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from condflows.affine import AffineMap, soft_affine
-from condflows.bijector import Bijector, parameters_from, sum_log_scale
-from condflows.checks import check_count, check_inputs
+from condflows.bijector import sum_log_scale
+from condflows.couplings.coupling import Coupling
 from condflows.rows import shares_context
 from condflows.trace import Context
 
 __all__ = ["AffineCoupling"]
 
 
-class AffineCoupling(Bijector):
+class AffineCoupling(Coupling):
     r"""Affine coupling :math:`y_1 = x_1,\; y_2 = s(x_1, c)\, x_2 + t(x_1, c)`.
 
     The first ``C - C // 2`` channels pass; the other ``C // 2`` are scaled and shifted.
@@ -48,42 +48,19 @@ class AffineCoupling(Bijector):
     """
 
     def __init__(self, num_channels: int, conditioner: nn.Module, affine: AffineMap = soft_affine):
-        super().__init__()
-        check_count(num_channels, 2, "AffineCoupling expects at least 2 channels",
-                    "for one number use an ActNorm with a conditioner or a spline (One number, in "
-                    "docs/distributions.md), for images of one channel put a Squeeze before it")
-        self.num_channels = num_channels
-        self.conditioner = conditioner
+        super().__init__(num_channels, conditioner, 2)
         self.affine = affine
-
-    @property
-    def reads_context(self) -> bool:  # type: ignore[override]
-        """True unless the conditioner says that it ignores its context."""
-        return getattr(self.conditioner, "reads_context", True)
 
     @shares_context
     def forward(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        first, second, raw_scale, raw_shift = self._split(inputs, context)
-        log_scale, shift = self.affine(raw_scale, raw_shift)
+        first, second, raw = self.split(inputs, context)
+        log_scale, shift = self.affine(*raw.to(inputs.dtype).chunk(2, dim=1))
         moved = torch.addcmul(shift, second, log_scale.exp())
         return torch.cat([first, moved], dim=1), sum_log_scale(log_scale, second)
 
     @shares_context
     def inverse(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        first, second, raw_scale, raw_shift = self._split(inputs, context)
-        log_scale, shift = self.affine(raw_scale, raw_shift)
+        first, second, raw = self.split(inputs, context)
+        log_scale, shift = self.affine(*raw.to(inputs.dtype).chunk(2, dim=1))
         moved = (second - shift) * (-log_scale).exp()
         return torch.cat([first, moved], dim=1), -sum_log_scale(log_scale, second)
-
-    def _split(self, inputs: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the part that passes, the part that is moved, and the conditioner's raw scales and shifts for it."""
-        check_inputs(inputs, "AffineCoupling", self.num_channels)
-        moved = self.num_channels // 2
-        first, second = inputs.split_with_sizes([self.num_channels - moved, moved], dim=1)
-        raw, rows = parameters_from(self.conditioner, "AffineCoupling", inputs, context, first)
-        expected = (rows, 2 * moved, *inputs.shape[2:])
-        if raw.shape != expected:
-            raise ValueError(f"AffineCoupling expects its conditioner to return {expected}, got "
-                             f"{tuple(raw.shape)}; let it end in {2 * moved} channels and keep the spatial size")
-        raw_scale, raw_shift = raw.to(inputs.dtype).chunk(2, dim=1)
-        return first, second, raw_scale, raw_shift

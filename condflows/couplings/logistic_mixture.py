@@ -1,0 +1,80 @@
+"""Mixtures of logistic distributions (Flow++, arXiv 1902.00275), elementwise."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from condflows.bounds import soft_bound
+
+__all__ = ["Mixture"]
+
+STANDARD = 0.1  # the weight of a standard component that is always there
+MEAN = 5.0  # bounds the other components' means
+LOG_SCALE = 3.0  # bounds the logarithms of their scales
+LARGEST = 1e4  # of the raw weights, of which an infinite one would have no softmax
+STEPS = {torch.float32: 34, torch.float64: 64}
+
+
+class Mixture(NamedTuple):
+    """Mixtures of logistic distributions, whose distribution functions are seen through a logit.
+
+    ``log_weight``, ``mean`` and ``log_scale`` are ``(batch, components, ...)``.
+    """
+
+    log_weight: Tensor
+    mean: Tensor
+    log_scale: Tensor
+
+    @classmethod
+    def of(cls, raw: Tensor) -> Mixture:
+        """Read raw weights, means and log-scales ``(batch, 3, K, ...)``, and add the standard component.
+
+        Zeros are standard components alone. Means are multiplied by factors of both signs, as components that are equal
+        and get equal gradients would stay equal.
+        """
+        count = raw.shape[2]
+        factors = torch.linspace(-1.5, 1.5, count + count % 2, dtype=raw.dtype, device=raw.device)[:count]
+        weights, means, log_scales = raw.unbind(1)
+        zero = torch.zeros_like(weights[:, :1])
+        weights = math.log(1 - STANDARD) + weights.clamp(-LARGEST, LARGEST).log_softmax(1)
+        means = soft_bound(means * factors.view(-1, *[1] * (means.ndim - 2)), MEAN)
+        log_scales = soft_bound(log_scales, LOG_SCALE)
+        return cls(torch.cat([weights, zero + math.log(STANDARD)], 1), torch.cat([means, zero], 1),
+                   torch.cat([log_scales, zero], 1))
+
+    def logit(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logit of the distribution function at x, and the logarithm of its derivative.
+
+        What lies below and above x are sums of positive terms, so none loses its digits where the other is near 1. The
+        derivative is their product's, of which the smaller factor cancels against the components' shares in it.
+        """
+        z = (x.unsqueeze(1) - self.mean) * (-self.log_scale).exp()
+        below, above = self.log_weight + F.logsigmoid(z), self.log_weight + F.logsigmoid(-z)
+        log_below, log_above = below.logsumexp(1), above.logsumexp(1)
+        is_above_smaller = (log_above < log_below).unsqueeze(1)
+        smaller, larger = torch.where(is_above_smaller, above, below), torch.where(is_above_smaller, below, above)
+        rates = smaller.log_softmax(1) + larger - self.log_weight - self.log_scale
+        return log_below - log_above, rates.logsumexp(1) - larger.logsumexp(1)
+
+    def unlogit(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x whose logit is y, and the logarithm of the derivative of ``logit`` there.
+
+        x lies between the roots of the components. Bisection narrows that down to the dtype's precision, and a step of
+        Newton's method has the gradients of the implicit function.
+        """
+        with torch.no_grad():
+            roots = self.mean + self.log_scale.exp() * y.unsqueeze(1)
+            low, high = roots.amin(1), roots.amax(1)
+            for _ in range(STEPS[y.dtype]):
+                middle = low + 0.5 * (high - low)
+                is_low = self.logit(middle)[0] < y
+                low, high = torch.where(is_low, middle, low), torch.where(is_low, high, middle)
+            x = low + 0.5 * (high - low)
+        value, log_slope = self.logit(x)
+        x = x - (value - y) * (-log_slope.detach()).exp()
+        return x, self.logit(x)[1]
