@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condflows.bounds import soft_bound
+from condflows.hooks import is_transformed
 
 __all__ = ["Mixture"]
 
@@ -17,7 +18,7 @@ STANDARD = 0.1  # the weight of a standard component that is always there
 MEAN = 5.0  # bounds the other components' means
 LOG_SCALE = 3.0  # bounds the logarithms of their scales
 LARGEST = 1e4  # of the raw weights, of which an infinite one would have no softmax
-STEPS = {torch.float32: 34, torch.float64: 64}
+STEPS = {torch.float32: 30, torch.float64: 50}  # at most; compiled and exported programs take them all
 
 
 class Mixture(NamedTuple):
@@ -64,17 +65,34 @@ class Mixture(NamedTuple):
     def unlogit(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return x whose logit is y, and the logarithm of the derivative of ``logit`` there.
 
-        x lies between the roots of the components. Bisection narrows that down to the dtype's precision, and a step of
-        Newton's method has the gradients of the implicit function.
+        The last step of Newton's method has the gradients of the implicit function.
         """
-        with torch.no_grad():
-            roots = self.mean + self.log_scale.exp() * y.unsqueeze(1)
-            low, high = roots.amin(1), roots.amax(1)
-            for _ in range(STEPS[y.dtype]):
-                middle = low + 0.5 * (high - low)
-                is_low = self.logit(middle)[0] < y
-                low, high = torch.where(is_low, middle, low), torch.where(is_low, high, middle)
-            x = low + 0.5 * (high - low)
+        x = self._root(y)
         value, log_slope = self.logit(x)
         x = x - (value - y) * (-log_slope.detach()).exp()
         return x, self.logit(x)[1]
+
+    @torch.no_grad()
+    def _root(self, y: Tensor) -> Tensor:
+        """Find x whose logit is y, to the precision of the dtype, between the roots of the components.
+
+        Steps of Newton's method are taken where they stay between the bounds and are at most half as long as the step
+        before; elsewhere the bounds are halved. What a step would change by rounding alone stays as it is.
+        """
+        roots = self.mean + self.log_scale.exp() * y.unsqueeze(1)
+        low, high = roots.amin(1), roots.amax(1)
+        x, last = low + 0.5 * (high - low), high - low
+        has_values = type(y) is Tensor and y.device.type != "meta" and not is_transformed()
+        for _ in range(STEPS[y.dtype]):
+            value, log_slope = self.logit(x)
+            per_unit = (-log_slope).exp()
+            step = (y - value) * per_unit
+            is_found = step.abs() <= 4 * torch.finfo(y.dtype).eps * (x.abs() + (1 + y.abs()) * per_unit)
+            if has_values and bool(is_found.all()):
+                break
+            low, high = torch.where(value < y, x, low), torch.where(value < y, high, x)
+            newton, middle = x + step, low + 0.5 * (high - low)
+            is_safe = (newton > low) & (newton < high) & (step.abs() <= 0.5 * last)
+            moved = torch.where(is_found, x, torch.where(is_safe, newton, middle))
+            x, last = moved, (moved - x).abs()
+        return x

@@ -29,8 +29,9 @@ class MixtureCoupling(Coupling):
     on; then raw :math:`\log s` and t as of :func:`condflows.affine.soft_affine`. Means are bounded softly to
     :math:`\pm 5` and :math:`\lambda` to :math:`\pm 3`. Zero outputs are the identity map.
 
-    Inverse: bisection between the roots of the components down to the precision of the dtype; its gradients are those
-    of the implicit function. It takes about 35 times the work of the forward map in float32, 65 in float64.
+    The slope of g stays between 4e-3 and 20, whatever the net returns. Inverse: Newton's method between bounds that
+    hold the root, to the precision of the dtype, with the gradients of the implicit function. It evaluates g about ten
+    times; compiled or exported, where no value may be looked at, 30 times in float32 and 50 in float64.
 
     Shapes: ``(batch, num_channels, *spatial)`` to the same. Log-determinant, in nats: the sum of
     :math:`\log s + \log g'(x_2)`. Computed in at least float32, also under autocast.

@@ -169,7 +169,8 @@ def densities(machine: Machine, size: str) -> None:
     print(f"\nvectors: {features} features, {context_features} of context, batch {batch}, hidden {hidden}\n")
     row("library", "form", *vectors.KINDS)
     row(*["---"] * (2 + len(vectors.KINDS)))
-    for name, builder in vectors.BUILDERS.items():
+    for name in ("condflows", "nflows", "zuko", "FrEIA", "perceptrons"):
+        builder = vectors.BUILDERS[name]
         for form, options in FORMS.items():
             if options is not None and name != "condflows":
                 continue

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 warnings.filterwarnings("ignore")
 
 LAYERS = 8
+BINS = 8
 
 
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -31,14 +33,16 @@ def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
                          nn.Linear(hidden, outputs))
 
 
-def condflows(features: int, context: int, hidden: int) -> Any:
+def condflows(features: int, context: int, hidden: int, kind: str = "affine") -> Any:
     import condflows as cf
     from condflows.conditioners import MLPConditioner
 
     moved = features // 2
+    coupling, outputs = {"affine": (cf.AffineCoupling, 2), "spline": (cf.SplineCoupling, 3 * BINS - 1),
+                         "mixture": (cf.MixtureCoupling, 3 * BINS + 2)}[kind]
     layers = [layer for _ in range(LAYERS) for layer in (
         cf.ActNorm(features), cf.LUConv1x1(features),
-        cf.AffineCoupling(features, MLPConditioner(features - moved, 2 * moved, context, (hidden, hidden))))]
+        coupling(features, MLPConditioner(features - moved, outputs * moved, context, (hidden, hidden))))]
     flow = cf.Flow(cf.Chain(layers), (features,))
     return SimpleNamespace(module=flow, log_prob=flow.log_prob,
                            sample=lambda context: flow.sample(1, context),
@@ -46,7 +50,7 @@ def condflows(features: int, context: int, hidden: int) -> Any:
                            decode=lambda noise, context: flow.transform.inverse(noise, context)[0])
 
 
-def nflows(features: int, context: int, hidden: int) -> Any:
+def nflows(features: int, context: int, hidden: int, kind: str = "affine") -> Any:
     from nflows import distributions, flows
     from nflows import transforms as nt
 
@@ -63,18 +67,23 @@ def nflows(features: int, context: int, hidden: int) -> Any:
             return self.net(torch.cat([x, context], dim=1))
 
     mask = [0] * (features - features // 2) + [1] * (features // 2)
+    coupling = nt.AffineCouplingTransform if kind == "affine" else partial(
+        nt.PiecewiseRationalQuadraticCouplingTransform, num_bins=BINS, tails="linear", tail_bound=4.0)
     layers = [layer for _ in range(LAYERS) for layer in (
-        nt.ActNorm(features), nt.LULinear(features), nt.AffineCouplingTransform(mask, Net))]
+        nt.ActNorm(features), nt.LULinear(features), coupling(mask, Net))]
     flow = flows.Flow(nt.CompositeTransform(layers), distributions.StandardNormal((features,)))
     return SimpleNamespace(module=flow, log_prob=flow.log_prob,
                            sample=lambda context: flow.sample(1, context),
                            sample_one=lambda context: flow.sample(10_000, context))
 
 
-def zuko(features: int, context: int, hidden: int) -> Any:
+def zuko(features: int, context: int, hidden: int, kind: str = "affine") -> Any:
     from zuko.flows import NICE
+    from zuko.transforms import MonotonicRQSTransform
 
-    flow = NICE(features, context, transforms=LAYERS, hidden_features=(hidden, hidden))
+    options: Any = {} if kind == "affine" else {
+        "univariate": MonotonicRQSTransform, "shapes": [(BINS,), (BINS,), (BINS - 1,)]}
+    flow = NICE(features, context, transforms=LAYERS, hidden_features=(hidden, hidden), **options)
     return SimpleNamespace(module=flow, log_prob=lambda x, context: flow(context).log_prob(x),
                            sample=lambda context: flow(context).sample((1,)),
                            sample_one=lambda context: flow(context).sample((10_000,)))
@@ -118,6 +127,8 @@ def perceptrons(features: int, context: int, hidden: int) -> Any:
 
 BUILDERS: dict[str, Callable[..., Any]] = {"condflows": condflows, "nflows": nflows, "zuko": zuko, "FrEIA": freia,
                                            "perceptrons": perceptrons}
+BUILDERS |= {f"{name}, splines": partial(BUILDERS[name], kind="spline") for name in ("condflows", "nflows", "zuko")}
+BUILDERS["condflows, mixtures"] = partial(condflows, kind="mixture")
 
 
 KINDS = "training step", "log_prob", "sample", "10,000 of one"
@@ -159,7 +170,7 @@ def main(sizes: tuple[str, ...] = SIZES, contenders: tuple[str, ...] = ("condflo
 
     Args:
         sizes: features : context : batch : hidden.
-        contenders: names of BUILDERS, or "condflows, compiled".
+        contenders: names of BUILDERS, those of condflows also with ", compiled" after them.
     """
     torch.set_num_threads(threads)
     print(f"torch {torch.__version__}, {threads} thread, medians of {rounds} rounds in turn, divided by the time of "
