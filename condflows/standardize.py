@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from condflows.actnorm import mean_and_deviation
 from condflows.bijector import Bijector, at_least_float32
 from condflows.checks import check_count, check_inputs
-from condflows.rows import context_for, shares_context
+from condflows.conditioners.contexts import ChangedContext
+from condflows.rows import shares_context
 from condflows.trace import Context
 
 __all__ = ["Standardize"]
@@ -88,24 +88,13 @@ class Standardize(Bijector):
         return StandardizedContext(self, conditioner)
 
 
-class StandardizedContext(nn.Module):
+class StandardizedContext(ChangedContext):
     """A conditioner, or a coupling's net, whose context is standardized first."""
 
     def __init__(self, standardize: Standardize, conditioner: nn.Module):
-        super().__init__()
+        super().__init__(conditioner)
         self.standardize = standardize
-        self.conditioner = conditioner
 
-    @property
-    def reads_context(self) -> bool:
-        """True if the conditioner reads its context."""
-        return getattr(self.conditioner, "reads_context", True)
-
-    @shares_context
-    def forward(self, *arguments: Any) -> Tensor:
-        *first, context = arguments
-        if context is None:
-            return self.conditioner(*first, None)
-        context = self.standardize(context)[0]
-        rows = first[0].shape[0] if first else context.shape[0]
-        return self.conditioner(*first, context_for(self.conditioner.forward, context, rows))
+    def change(self, context: Tensor) -> Tensor:
+        """Return the context standardized."""
+        return self.standardize(context)[0]

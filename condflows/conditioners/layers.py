@@ -69,13 +69,14 @@ def require(net: nn.Module, context: Context, channels: int, ndim: int | None = 
         return context
     name = type(net).__name__
     if isinstance(context, (tuple, list, dict)):
-        raise TypeError(f"{name} expects one tensor as context, got a {type(context).__name__}; let a conditioner of "
-                        "your own take what it reads out of it (On several inputs, in docs/conditioning.md)")
+        raise TypeError(f"{name} expects one tensor as context, got a {type(context).__name__}; put "
+                        "conditioners.Select(key, net) in its place (On several inputs, in docs/conditioning.md)")
     fits = isinstance(context, Tensor) and context.ndim >= 2 and context.shape[1] == channels
     if isinstance(context, Tensor) and not fits and not context.is_floating_point():
         raise TypeError(f"{name} expects a floating-point context, got {context.dtype} of shape "
                         f"{tuple(context.shape)}; pass torch.nn.functional.one_hot(labels, classes).float(), classes "
-                        "in dimension 1, or embed the labels (On a class label, in docs/conditioning.md)")
+                        "in dimension 1, or put conditioners.Embed before the net (On a class label, in "
+                        "docs/conditioning.md)")
     if not fits:
         came = f"shape {tuple(context.shape)}" if isinstance(context, Tensor) else type(context).__name__
         raise ValueError(f"{name} expects a context tensor with {channels} channels in dimension 1, got {came}; "

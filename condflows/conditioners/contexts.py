@@ -1,0 +1,150 @@
+"""Conditioners of a part of a context, of several parts, or of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condflows.checks import check_count
+from condflows.rows import context_for, shares_context
+from condflows.trace import Context, context_rows, resize
+
+__all__ = ["ChangedContext", "Embed", "Select"]
+
+
+class ChangedContext(nn.Module):
+    """A conditioner, or a coupling's net, behind a change of its context."""
+
+    def __init__(self, conditioner: nn.Module):
+        super().__init__()
+        self.conditioner = conditioner
+
+    def change(self, context: Context) -> Context:
+        """Return the context that the conditioner reads."""
+        raise NotImplementedError(f"{type(self).__name__} does not define change")
+
+    @property
+    def reads_context(self) -> bool:
+        """True if the conditioner reads its context."""
+        return getattr(self.conditioner, "reads_context", True)
+
+    @shares_context
+    def forward(self, *arguments: Any) -> Tensor:
+        *first, context = arguments
+        context = None if context is None else self.change(context)
+        rows = first[0].shape[0] if first else context_rows(context)
+        return self.conditioner(*first, context_for(self.conditioner.forward, context, rows))
+
+
+class Select(ChangedContext):
+    r"""A conditioner, or a coupling's net, that reads one part of a context, or several joined to one tensor.
+
+    The context is a mapping, of which the key names a part, or a tuple or list, of which the index does. Of a list of
+    keys the parts are concatenated: images are resized to the largest of them (averaged down, repeated up), and vectors
+    are repeated at every position.
+
+    Shapes: those of the conditioner; of parts ``(batch, channels_i, *spatial_i)`` it reads
+    ``(batch, sum of channels_i, *largest spatial)``. Paper: none.
+
+    Args:
+        key: a key or index, or a list of them.
+        conditioner: reads the part.
+
+    Raises:
+        ValueError: a context without such a part.
+        TypeError: a context that is a tensor, or no context.
+
+    >>> context = {"map": torch.rand(5, 1, 16, 16), "pose": torch.randn(5, 3)}
+    >>> actnorm = ActNorm(4, conditioners.Select("pose", conditioners.MLPConditioner(3, 2 * 4)))
+    >>> actnorm(torch.randn(5, 4, 8, 8), context)[0].shape
+    torch.Size([5, 4, 8, 8])
+
+    An image and a vector for one coupling:
+
+    >>> net = conditioners.Select(["map", "pose"], conditioners.CouplingConditioner(4, 8, context_channels=1 + 3))
+    >>> AffineCoupling(4, net)(torch.randn(5, 4, 8, 8), context)[0].shape
+    torch.Size([5, 4, 8, 8])
+    """
+
+    def __init__(self, key: Any, conditioner: nn.Module):
+        super().__init__(conditioner)
+        self.key = key
+
+    def change(self, context: Context) -> Context:
+        """Return the part, or the parts joined to one tensor."""
+        if not isinstance(self.key, list):
+            return self._part(context, self.key)
+        parts = [self._part(context, key) for key in self.key]
+        largest = max(parts, key=lambda part: (part.ndim, part.shape[2:].numel()))
+        return torch.cat([resize(part.to(largest.dtype), largest) for part in parts], dim=1)
+
+    def _part(self, context: Context, key: Any) -> Any:
+        if isinstance(context, Tensor) or not hasattr(context, "__getitem__"):
+            raise TypeError(f"Select({key!r}) expects a mapping, tuple or list as context, got "
+                            f"{type(context).__name__}; pass the context in one")
+        try:
+            return context[key]
+        except (KeyError, IndexError, TypeError) as error:
+            have = list(context) if isinstance(context, Mapping) else f"{len(context)} parts"
+            raise ValueError(f"Select expects a context with {key!r}, got {have}; pass that part, or select "
+                             "another") from error
+
+
+class Embed(nn.Module):
+    r"""Vectors for integer labels, learned; ``embed.before(net)`` lets a net read the vectors of its context.
+
+    Shapes: labels ``(batch,)`` or ``(batch, 1)`` to ``(batch, features)``; maps of labels ``(batch, *spatial)``, or
+    ``(batch, 1, *spatial)``, to ``(batch, features, *spatial)``. Paper: none.
+
+    Args:
+        classes: the number of labels, 0 to ``classes - 1``.
+        features: the size of a vector.
+
+    Raises:
+        ValueError: labels outside of their range, on the CPU; fewer than one class or feature.
+        TypeError: labels that are no integers.
+
+    >>> embed = conditioners.Embed(10, 16)  # shared by all nets
+    >>> step = glow_step(4, embed.before(conditioners.MLPConditioner(2, 4, context_features=16)),
+    ...                  actnorm=embed.before(conditioners.MLPConditioner(16, 2 * 4)))
+    >>> step(torch.randn(5, 4), context=torch.tensor([3, 1, 4, 1, 5]))[0].shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(self, classes: int, features: int):
+        super().__init__()
+        check_count(classes, 1, "Embed expects at least 1 class")
+        check_count(features, 1, "Embed expects at least 1 feature")
+        self.vectors = nn.Embedding(classes, features)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Return the vector of each label, features in dimension 1."""
+        classes = self.vectors.num_embeddings
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim == 0:
+            came = f"{labels.dtype}, {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            raise TypeError(f"Embed expects a batch of integer labels, 0 to {classes - 1}, got {came}; convert them "
+                            "with labels.long()")
+        labels = labels.squeeze(1) if labels.ndim > 1 and labels.shape[1] == 1 else labels
+        try:
+            return self.vectors(labels.long()).movedim(-1, 1)
+        except IndexError as error:
+            raise ValueError(f"Embed expects labels from 0 to {classes - 1}, got {int(labels.min())} to "
+                             f"{int(labels.max())}; build it for more classes, or number the labels from 0") from error
+
+    def before(self, conditioner: nn.Module) -> nn.Module:
+        """Return the conditioner behind this embedding of its context; several may share one."""
+        return _Behind(self, conditioner)
+
+
+class _Behind(ChangedContext):
+    """A conditioner whose context goes through a module first."""
+
+    def __init__(self, module: Callable[[Context], Context], conditioner: nn.Module):
+        super().__init__(conditioner)
+        self.module = module
+
+    def change(self, context: Context) -> Context:
+        return self.module(context)
