@@ -68,20 +68,12 @@ class _Elementwise(torch.autograd.Function):
         value, slope = function(x, bound)
         derivative = slope()
         ctx.save_for_backward(x, derivative)
-        ctx.save_for_forward(x, derivative)
         ctx.function, ctx.bound = function, bound
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return gradient * _Elementwise.derivative(ctx), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
-        return tangent * _Elementwise.derivative(ctx)
-
-    @staticmethod
-    def derivative(ctx: Any) -> Tensor:
-        """Return the derivative; computed again from x where it is to be differentiated itself."""
         x, derivative = ctx.saved_tensors
-        return ctx.function(x, ctx.bound)[1]() if torch.is_grad_enabled() else derivative
+        if torch.is_grad_enabled():  # the derivative will be differentiated itself
+            derivative = ctx.function(x, ctx.bound)[1]()
+        return gradient * derivative, None, None

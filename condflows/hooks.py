@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.modules.module import (
     _global_backward_hooks,
     _global_backward_pre_hooks,
@@ -39,8 +40,12 @@ def is_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
 
 
 def is_transformed() -> bool:
-    """Tell whether torch compiles, exports, traces or transforms (``torch.func``) the call, which then stays plain."""
+    """Tell whether torch compiles, exports, traces or transforms (``torch.func``, dual numbers) a call.
+
+    Such calls stay plain.
+    """
     return (torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+            or getattr(forward_ad, "_current_level", -1) >= 0
             or getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 

@@ -8,14 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from condflows.actnorm import ActNorm
 from condflows.bijector import at_least_float32, precise
 from condflows.checks import check_inputs
 from condflows.hooks import has_hooks, is_marked
-from condflows.luconv import LUConv1x1, factors, inverse_matrix, matrix
+from condflows.luconv import LUConv1x1, factors, inverse_matrix, matrix, multiply
 from condflows.rows import shares_context
 from condflows.trace import Context
 
@@ -29,9 +28,10 @@ Step = tuple[Any, Context]
 def merge(steps: list[Step], inputs: Tensor, inverse: bool = False) -> list[Step]:
     r"""Replace each actnorm and the 1x1 convolution after it, neither of which reads a context, by one product.
 
-    :math:`y = W (e^a x + b)` is a product with :math:`W e^a` and a bias :math:`W b`. The matrices of all pairs are
-    computed in one batch. Pairs whose calls would do anything else are left as they are: those with hooks or
-    parametrizations, of derived classes, with methods that were replaced.
+    :math:`W (e^a x + b) = W e^a (x - m)` with :math:`m = -b / e^a`; the inverse is :math:`e^{-a} W^{-1} y + m`. The
+    matrices of all pairs are computed in one batch, before the chain runs: no part may change another's parameters.
+    Pairs whose calls would do anything else are left as they are: those with hooks or parametrizations, of derived
+    classes, with methods that were replaced.
 
     Args:
         steps: the parts of a chain in the order of ``forward``, with the context of each.
@@ -43,9 +43,10 @@ def merge(steps: list[Step], inputs: Tensor, inverse: bool = False) -> list[Step
         if (type(first) is ActNorm and type(second) is LUConv1x1 and first.num_channels == second.num_channels
                 and first.conditioner is None and second.conditioner is None
                 and runs_itself_alone(first) and runs_itself_alone(second)):
-            kinds.setdefault((second.lower.shape, second.lower.dtype, second.lower.device), []).append(i)
+            tensors = second.lower, first.log_scale, first.shift
+            kinds.setdefault(tuple((t.shape, t.dtype, t.device) for t in tensors), []).append(i)
     products: dict[int, Product] = {}
-    for (shape, _, _), indices in kinds.items():
+    for ((shape, _, _), *_), indices in kinds.items():
         count = max(1, LARGEST // shape.numel())
         for group in (indices[k : k + count] for k in range(0, len(indices), count)):
             pairs = [(steps[i][0], steps[i + 1][0]) for i in group]
@@ -61,49 +62,57 @@ def runs_itself_alone(part: Any) -> bool:
 
 @dataclass
 class Product:
-    """The map :math:`y = M x + b` at every position, in one direction, called like a bijector."""
+    """The map of a pair in one direction, called like a bijector."""
 
+    pair: tuple[ActNorm, LUConv1x1]
+    inverse_of_pair: bool
+    dtype: torch.dtype  # of the inputs that it was computed for
     matrix: Tensor
-    bias: Tensor
+    mean: Tensor
     logabsdet: Tensor
-    dtype: torch.dtype
 
     @shares_context
     def __call__(self, inputs: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         """Apply the map: ``(outputs, logabsdet)``."""
-        check_inputs(inputs, "ActNorm", self.bias.shape[0])
+        actnorm, convolution = self.pair
+        if inputs.dtype != self.dtype:
+            first, second = (convolution.inverse, actnorm.inverse) if self.inverse_of_pair else self.pair
+            outputs, logabsdet = first(inputs)
+            outputs, more = second(outputs)
+            return outputs, logabsdet + more
+        check_inputs(inputs, "ActNorm", actnorm.num_channels)
         with precise(inputs):
-            values, logabsdet = inputs.to(self.matrix.dtype), self.logabsdet
-            if inputs.ndim == 2:
-                outputs = F.linear(values, self.matrix, self.bias)
+            outputs, logabsdet = inputs.to(self.matrix.dtype), self.logabsdet
+            mean = self.mean.view(-1, *(1 for _ in inputs.shape[2:]))
+            if self.inverse_of_pair:
+                outputs = multiply(self.matrix, outputs) + mean
             else:
-                columns, matrices = values.flatten(2), self.matrix.expand(inputs.shape[0], -1, -1)
-                outputs = torch.baddbmm(self.bias[:, None], matrices, columns).view_as(inputs)
+                outputs = multiply(self.matrix, outputs - mean)
+            if inputs.ndim > 2:
                 logabsdet = logabsdet * inputs.shape[2:].numel()
-        return outputs.to(self.dtype), logabsdet.expand(inputs.shape[0])
+        dtype = torch.promote_types(inputs.dtype, actnorm.log_scale.dtype)
+        return outputs.to(dtype), logabsdet.expand(inputs.shape[0])
 
     forward = inverse = __call__
 
 
 def _products(pairs: Sequence[tuple[ActNorm, LUConv1x1]], inputs: Tensor, inverse: bool) -> Iterator[Product]:
-    """Compute the products of pairs of one size in one batch."""
+    """Compute the products of pairs of one kind in one batch."""
     actnorms, convolutions = zip(*pairs, strict=True)
-    outputs_dtype = torch.promote_types(inputs.dtype, actnorms[0].log_scale.dtype)
-    dtype = at_least_float32(outputs_dtype)
+    dtype = at_least_float32(torch.promote_types(inputs.dtype, actnorms[0].log_scale.dtype))
     with precise(inputs):
         log_scale, shift = (_stack(actnorms, name, dtype) for name in ("log_scale", "shift"))
         lower, upper, log_s, sign, permutation = (
             _stack(convolutions, name, dtype) for name in ("lower", "upper", "log_s", "sign", "permutation"))
         lower, upper = factors(lower, upper, log_s, sign, convolutions[0].identity.to(dtype))
-        logabsdets = (log_scale + log_s).sum(1)
+        logabsdets, unscale = (log_scale + log_s).sum(1), (-log_scale).exp()
+        means = -shift * unscale
         if inverse:
-            scale = (-log_scale).exp()
-            products, biases = inverse_matrix(permutation, lower, upper) * scale.unsqueeze(2), -shift * scale
-            logabsdets = -logabsdets
+            products, logabsdets = inverse_matrix(permutation, lower, upper) * unscale.unsqueeze(2), -logabsdets
         else:
-            product = matrix(permutation, lower, upper)
-            products, biases = product * log_scale.exp().unsqueeze(1), (product @ shift.unsqueeze(2)).squeeze(2)
-    return map(Product, products.unbind(), biases.unbind(), logabsdets.unbind(), [outputs_dtype] * len(pairs))
+            products = matrix(permutation, lower, upper) * log_scale.exp().unsqueeze(1)
+    for pair, *values in zip(pairs, products.unbind(), means.unbind(), logabsdets.unbind(), strict=True):
+        yield Product(pair, inverse, inputs.dtype, *values)
 
 
 def _stack(modules: Sequence[Any], name: str, dtype: torch.dtype) -> Tensor:

@@ -45,6 +45,19 @@ def test_derivatives_of_derivatives(function, size):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("size", SIZES)
+def test_forward_derivatives_of_gradients(function, size):
+    """Differentiate a gradient in forward mode, with and without a graph of it."""
+    x, tangent = torch.randn(size, dtype=torch.float64), torch.randn(size, dtype=torch.float64)
+    want = torch.autograd.functional.hvp(lambda x: FUNCTIONS[function](x, 2).sum(), x, tangent)[1]
+    for create_graph in (False, True):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x.clone().requires_grad_(), tangent)
+            (gradient,) = torch.autograd.grad(function(dual, 2).sum(), dual, create_graph=create_graph)
+            torch.testing.assert_close(forward_ad.unpack_dual(gradient).tangent, want, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("size", SIZES)
 def test_transforms_of_torch(function, size):
     x = values(size)
     slope = torch.autograd.functional.jvp(lambda x: FUNCTIONS[function](x, 3), x, torch.ones_like(x))[1]

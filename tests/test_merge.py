@@ -8,7 +8,19 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
-from condflows import ActNorm, AffineCoupling, Chain, Flow, Inverse, LUConv1x1, Squeeze, freeze, merge
+from condflows import (
+    ActNorm,
+    AffineCoupling,
+    Bijector,
+    Chain,
+    Flow,
+    Inverse,
+    LUConv1x1,
+    Squeeze,
+    freeze,
+    initialize,
+    merge,
+)
 from condflows.conditioners import MLPConditioner
 from condflows.merge import Product
 from condflows.testing import check_bijector, perturb
@@ -63,7 +75,7 @@ def test_pairs_of_several_sizes_and_chains_within_chains():
     chain = Chain([step(3), inner, ActNorm(12), step(12), LUConv1x1(12), Inverse(step(12))])
     chain = perturb(chain, 0.2).double()
     x = torch.randn(2, 3, 4, 6, dtype=torch.float64)
-    assert [product.bias.shape[0] for product in products_of(chain, x)] == [3, 3, 12, 12]
+    assert [product.mean.shape[0] for product in products_of(chain, x)] == [3, 3, 12, 12]
     torch.testing.assert_close(chain(x), part_by_part(chain, x), rtol=1e-12, atol=1e-12)
     y = chain(x)[0]
     torch.testing.assert_close(chain.inverse(y), part_by_part(chain, y, inverse=True), rtol=1e-12, atol=1e-12)
@@ -89,6 +101,45 @@ def test_dtypes_are_those_of_the_parts(dtype, shape):
         chain = steps(dtype=torch.float32)
         assert chain(x)[0].dtype == torch.float32
         torch.testing.assert_close(chain(x), part_by_part(chain, x), rtol=1e-5, atol=1e-5)
+
+
+class Cast(Bijector):
+    def forward(self, inputs, context=None):
+        return inputs.double(), inputs.new_zeros(len(inputs))
+
+    def inverse(self, inputs, context=None):
+        return inputs.float(), inputs.new_zeros(len(inputs))
+
+
+def test_parts_of_several_dtypes():
+    x = torch.randn(5, 4)
+    mixed = steps(dtype=torch.float32)
+    mixed.bijectors[2].double()
+    casts = Chain([Cast(), steps(dtype=torch.float32)]), Chain([steps(dtype=torch.float32), Cast(), steps()])
+    for chain in (*casts, mixed):
+        for name in ("forward", "inverse"):
+            got, want = getattr(chain, name)(x), part_by_part(chain, x, inverse=name == "inverse")
+            assert [part.dtype for part in got] == [part.dtype for part in want]
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_data_far_from_zero():
+    """Check float32 against float64 where the shift cancels the data, as in the first actnorm of raw data."""
+    x = 101_325 + 5 * torch.randn(1000, 4)
+    chain = initialize(steps(count=1, dtype=torch.float32), x)
+    exact = copy.deepcopy(chain).double()
+    error = (chain(x)[0] - exact(x.double())[0]).abs().max()
+    assert error < 4 * (part_by_part(chain, x)[0] - exact(x.double())[0]).abs().max() + 1e-6
+    y = torch.randn(1000, 4)
+    error = (chain.inverse(y)[0] - exact.inverse(y.double())[0]).abs().max()
+    assert error < 2 * (part_by_part(chain, y, inverse=True)[0] - exact.inverse(y.double())[0]).abs().max() + 1e-3
+
+
+def test_an_actnorm_with_one_shift_for_all_channels():
+    chain, x = steps(), torch.randn(5, 4, dtype=torch.float64)
+    chain.bijectors[2].shift = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    torch.testing.assert_close(chain(x), part_by_part(chain, x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(chain.inverse(x), part_by_part(chain, x, inverse=True), rtol=1e-12, atol=1e-12)
 
 
 class OwnActNorm(ActNorm):

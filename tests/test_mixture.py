@@ -84,6 +84,22 @@ def test_gradients(inverse):
         return mixture.unlogit(values) if inverse else mixture.logit(values)
 
     assert torch.autograd.gradcheck(run, (values.requires_grad_(), raw.requires_grad_()))
+    assert torch.autograd.gradgradcheck(run, (values, raw))
+
+
+def test_infinite_values_and_none_leave_other_rows_alone():
+    coupling = perturb(MixtureCoupling(2, MLPConditioner(1, 26)))
+    x = torch.randn(5, 2)
+    x[1, 1], x[2, 1], x[3, 1] = torch.inf, -torch.inf, torch.nan
+    log_prob = Flow(coupling, (2,)).log_prob(x)
+    assert log_prob[1:3].tolist() == [-torch.inf, -torch.inf]
+    assert log_prob[3].isnan()
+    restored = coupling.inverse(x)[0]
+    for good in (0, 4):
+        torch.testing.assert_close(log_prob[good], Flow(coupling, (2,)).log_prob(x[good : good + 1])[0])
+        torch.testing.assert_close(restored[good], coupling.inverse(x[good : good + 1])[0][0])
+    assert restored[1, 1] > 1e25
+    assert restored[2, 1] < -1e25
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

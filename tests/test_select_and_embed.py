@@ -37,6 +37,14 @@ def test_several_parts_are_joined():
     torch.testing.assert_close(ActNorm(4, Select([0, 1], net))(x, vectors), ActNorm(4, net)(x, torch.cat(vectors, 1)))
 
 
+def test_parts_of_several_dtypes_keep_their_values():
+    labels, vector = torch.tensor([[1], [2]]), torch.tensor([[0.7, 0.2], [0.9, 0.5]])
+    for keys in ([0, 1], [1, 0]):
+        joined = Select(keys, nn.Identity()).change((labels, vector))
+        assert joined.dtype == torch.float32
+        assert sorted(joined[0].tolist()) == pytest.approx([0.2, 0.7, 1.0])
+
+
 def step(c):
     return glow_step(c, Select(["map", "pose"], CouplingConditioner(c, 6, 4, context_width=4)),
                      actnorm=Select("pose", MLPConditioner(3, 2 * c)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -79,7 +80,8 @@ class Select(ChangedContext):
             return self._part(context, self.key)
         parts = [self._part(context, key) for key in self.key]
         largest = max(parts, key=lambda part: (part.ndim, part.shape[2:].numel()))
-        return torch.cat([resize(part.to(largest.dtype), largest) for part in parts], dim=1)
+        dtype = reduce(torch.promote_types, [part.dtype for part in parts])
+        return torch.cat([resize(part.to(dtype), largest) for part in parts], dim=1)
 
     def _part(self, context: Context, key: Any) -> Any:
         if isinstance(context, Tensor) or not hasattr(context, "__getitem__"):
@@ -97,7 +99,8 @@ class Embed(nn.Module):
     r"""Vectors for integer labels, learned; ``embed.before(net)`` lets a net read the vectors of its context.
 
     Shapes: labels ``(batch,)`` or ``(batch, 1)`` to ``(batch, features)``; maps of labels ``(batch, *spatial)``, or
-    ``(batch, 1, *spatial)``, to ``(batch, features, *spatial)``. Paper: none.
+    ``(batch, 1, *spatial)``, to ``(batch, features, *spatial)``. A second dimension of size 1 is never a spatial one.
+    Paper: none.
 
     Args:
         classes: the number of labels, 0 to ``classes - 1``.
@@ -123,7 +126,7 @@ class Embed(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """Return the vector of each label, features in dimension 1."""
         classes = self.vectors.num_embeddings
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim == 0:
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex() or labels.ndim == 0:
             came = f"{labels.dtype}, {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             raise TypeError(f"Embed expects a batch of integer labels, 0 to {classes - 1}, got {came}; convert them "
                             "with labels.long()")

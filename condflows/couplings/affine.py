@@ -47,6 +47,8 @@ class AffineCoupling(Coupling):
     torch.Size([2, 4, 8, 8])
     """
 
+    outputs = 2
+
     def __init__(self, num_channels: int, conditioner: nn.Module, affine: AffineMap = soft_affine):
         super().__init__(num_channels, conditioner, 2)
         self.affine = affine

@@ -17,6 +17,7 @@ __all__ = ["Mixture"]
 STANDARD = 0.1  # the weight of a standard component that is always there
 MEAN = 5.0  # bounds the other components' means
 LOG_SCALE = 3.0  # bounds the logarithms of their scales
+FAR = 1e30  # values beyond count as this
 LARGEST = 1e4  # of the raw weights, of which an infinite one would have no softmax
 STEPS = {torch.float32: 30, torch.float64: 50}  # at most; compiled and exported programs take them all
 
@@ -54,7 +55,7 @@ class Mixture(NamedTuple):
         What lies below and above x are sums of positive terms, so none loses its digits where the other is near 1. The
         derivative is their product's, of which the smaller factor cancels against the components' shares in it.
         """
-        z = (x.unsqueeze(1) - self.mean) * (-self.log_scale).exp()
+        z = (x.clamp(-FAR, FAR).unsqueeze(1) - self.mean) * (-self.log_scale).exp()
         below, above = self.log_weight + F.logsigmoid(z), self.log_weight + F.logsigmoid(-z)
         log_below, log_above = below.logsumexp(1), above.logsumexp(1)
         is_above_smaller = (log_above < log_below).unsqueeze(1)
@@ -65,11 +66,15 @@ class Mixture(NamedTuple):
     def unlogit(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return x whose logit is y, and the logarithm of the derivative of ``logit`` there.
 
-        The last step of Newton's method has the gradients of the implicit function.
+        Two more steps of Newton's method, from what is rounding error by now and counts as 0, have the first and second
+        derivatives of the implicit function.
         """
+        y = y.clamp(-FAR, FAR)
         x = self._root(y)
-        value, log_slope = self.logit(x)
-        x = x - (value - y) * (-log_slope.detach()).exp()
+        for _ in range(2 if torch.is_grad_enabled() or is_transformed() else 0):
+            value, log_slope = self.logit(x)
+            error = value - y
+            x = x - (error - error.detach()) * (-log_slope).exp()
         return x, self.logit(x)[1]
 
     @torch.no_grad()
@@ -77,22 +82,24 @@ class Mixture(NamedTuple):
         """Find x whose logit is y, to the precision of the dtype, between the roots of the components.
 
         Steps of Newton's method are taken where they stay between the bounds and are at most half as long as the step
-        before; elsewhere the bounds are halved. What a step would change by rounding alone stays as it is.
+        before; elsewhere the bounds are halved. What a step would change by rounding alone waits for the last step.
         """
         roots = self.mean + self.log_scale.exp() * y.unsqueeze(1)
         low, high = roots.amin(1), roots.amax(1)
         x, last = low + 0.5 * (high - low), high - low
-        has_values = type(y) is Tensor and y.device.type != "meta" and not is_transformed()
+        has_values = (type(y) is Tensor and y.device.type != "meta" and not is_transformed()
+                      and not (y.is_cuda and torch.cuda.is_current_stream_capturing()))
         for _ in range(STEPS[y.dtype]):
             value, log_slope = self.logit(x)
             per_unit = (-log_slope).exp()
             step = (y - value) * per_unit
             is_found = step.abs() <= 4 * torch.finfo(y.dtype).eps * (x.abs() + (1 + y.abs()) * per_unit)
-            if has_values and bool(is_found.all()):
+            if has_values and bool((is_found | step.isnan()).all()):
                 break
             low, high = torch.where(value < y, x, low), torch.where(value < y, high, x)
             newton, middle = x + step, low + 0.5 * (high - low)
             is_safe = (newton > low) & (newton < high) & (step.abs() <= 0.5 * last)
             moved = torch.where(is_found, x, torch.where(is_safe, newton, middle))
             x, last = moved, (moved - x).abs()
-        return x
+        value, log_slope = self.logit(x)
+        return x + (y - value) * (-log_slope).exp()
