@@ -43,9 +43,9 @@ class ChangedContext(nn.Module):
 class Select(ChangedContext):
     r"""A conditioner, or a coupling's net, that reads one part of a context, or several joined to one tensor.
 
-    The context is a mapping, of which the key names a part, or a tuple or list, of which the index does. Of a list of
-    keys the parts are concatenated: images are resized to the largest of them (averaged down, repeated up), and vectors
-    are repeated at every position.
+    :math:`\mathrm{net}(c_k)` for a key k, :math:`\mathrm{net}([c_{k_1}, c_{k_2}, \ldots])` for a list of keys. The
+    context is a mapping, or a tuple or list, whose keys are indices. The parts of a list are concatenated: images are
+    resized to the largest of them (averaged down, repeated up), and vectors are repeated at every position.
 
     Shapes: those of the conditioner; of parts ``(batch, channels_i, *spatial_i)`` it reads
     ``(batch, sum of channels_i, *largest spatial)``. Paper: none.
@@ -97,6 +97,8 @@ class Select(ChangedContext):
 
 class Embed(nn.Module):
     r"""Vectors for integer labels, learned; ``embed.before(net)`` lets a net read the vectors of its context.
+
+    :math:`l \mapsto e_l`, a row of a table, and :math:`\mathrm{net}(e_l)` behind it.
 
     Shapes: labels ``(batch,)`` or ``(batch, 1)`` to ``(batch, features)``; maps of labels ``(batch, *spatial)``, or
     ``(batch, 1, *spatial)``, to ``(batch, features, *spatial)``. A second dimension of size 1 is never a spatial one.

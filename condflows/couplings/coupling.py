@@ -1,4 +1,4 @@
-"""What couplings share: two parts of the channels, and a net that reads the first."""
+"""The base class of couplings: two parts of the channels, and a net that reads the first."""
 
 from __future__ import annotations
 
