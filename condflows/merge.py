@@ -43,10 +43,11 @@ def merge(steps: list[Step], inputs: Tensor, inverse: bool = False) -> list[Step
         if (type(first) is ActNorm and type(second) is LUConv1x1 and first.num_channels == second.num_channels
                 and first.conditioner is None and second.conditioner is None
                 and runs_itself_alone(first) and runs_itself_alone(second)):
-            tensors = second.lower, first.log_scale, first.shift
-            kinds.setdefault(tuple((t.shape, t.dtype, t.device) for t in tensors), []).append(i)
+            lower, log_scale, shift = second.lower, first.log_scale, first.shift
+            kind = lower.shape, lower.dtype, lower.device, log_scale.shape, log_scale.dtype, shift.shape, shift.dtype
+            kinds.setdefault(kind, []).append(i)
     products: dict[int, Product] = {}
-    for ((shape, _, _), *_), indices in kinds.items():
+    for (shape, *_), indices in kinds.items():
         count = max(1, LARGEST // shape.numel())
         for group in (indices[k : k + count] for k in range(0, len(indices), count)):
             pairs = [(steps[i][0], steps[i + 1][0]) for i in group]
@@ -67,6 +68,7 @@ class Product:
     pair: tuple[ActNorm, LUConv1x1]
     inverse_of_pair: bool
     dtype: torch.dtype  # of the inputs that it was computed for
+    outputs_dtype: torch.dtype
     matrix: Tensor
     mean: Tensor
     logabsdet: Tensor
@@ -81,17 +83,20 @@ class Product:
             outputs, more = second(outputs)
             return outputs, logabsdet + more
         check_inputs(inputs, "ActNorm", actnorm.num_channels)
+        values, mean, logabsdet = inputs, self.mean, self.logabsdet
+        if inputs.dtype != self.matrix.dtype:
+            values = inputs.to(self.matrix.dtype)
+        if inputs.ndim > 2:
+            mean = mean.view(-1, *(1 for _ in inputs.shape[2:]))
+            logabsdet = logabsdet * inputs.shape[2:].numel()
         with precise(inputs):
-            outputs, logabsdet = inputs.to(self.matrix.dtype), self.logabsdet
-            mean = self.mean.view(-1, *(1 for _ in inputs.shape[2:]))
             if self.inverse_of_pair:
-                outputs = multiply(self.matrix, outputs) + mean
+                outputs = multiply(self.matrix, values) + mean
             else:
-                outputs = multiply(self.matrix, outputs - mean)
-            if inputs.ndim > 2:
-                logabsdet = logabsdet * inputs.shape[2:].numel()
-        dtype = torch.promote_types(inputs.dtype, actnorm.log_scale.dtype)
-        return outputs.to(dtype), logabsdet.expand(inputs.shape[0])
+                outputs = multiply(self.matrix, values - mean)
+        if outputs.dtype != self.outputs_dtype:
+            outputs = outputs.to(self.outputs_dtype)
+        return outputs, logabsdet.expand(inputs.shape[0])
 
     forward = inverse = __call__
 
@@ -99,7 +104,8 @@ class Product:
 def _products(pairs: Sequence[tuple[ActNorm, LUConv1x1]], inputs: Tensor, inverse: bool) -> Iterator[Product]:
     """Compute the products of pairs of one kind in one batch."""
     actnorms, convolutions = zip(*pairs, strict=True)
-    dtype = at_least_float32(torch.promote_types(inputs.dtype, actnorms[0].log_scale.dtype))
+    outputs_dtype = torch.promote_types(inputs.dtype, actnorms[0].log_scale.dtype)
+    dtype = at_least_float32(outputs_dtype)
     with precise(inputs):
         log_scale, shift = (_stack(actnorms, name, dtype) for name in ("log_scale", "shift"))
         lower, upper, log_s, sign, permutation = (
@@ -112,7 +118,7 @@ def _products(pairs: Sequence[tuple[ActNorm, LUConv1x1]], inputs: Tensor, invers
         else:
             products = matrix(permutation, lower, upper) * log_scale.exp().unsqueeze(1)
     for pair, *values in zip(pairs, products.unbind(), means.unbind(), logabsdets.unbind(), strict=True):
-        yield Product(pair, inverse, inputs.dtype, *values)
+        yield Product(pair, inverse, inputs.dtype, outputs_dtype, *values)
 
 
 def _stack(modules: Sequence[Any], name: str, dtype: torch.dtype) -> Tensor:
