@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from condflows.bijector import zero_logabsdet
 from condflows.checks import check_inputs
 from condflows.composition import Composition, recording, recording_inverse, records
-from condflows.hooks import is_transformed
+from condflows.hooks import in_torch_func, is_transformed
 from condflows.merge import merge, runs_itself_alone
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, Trace, route
@@ -161,8 +161,7 @@ class Inverse(Composition):
 
 def recomputes(chain: Any) -> bool:
     """Tell whether a call of a chain or split is made in a checkpoint: not inside of torch.func, which has none."""
-    return (chain.checkpoint and torch.is_grad_enabled()
-            and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
+    return chain.checkpoint and torch.is_grad_enabled() and not in_torch_func()
 
 
 def recompute_chain(run: Callable[..., tuple[Tensor, Tensor]], inputs: Tensor, context: Context,

@@ -26,9 +26,9 @@ Model = TypeVar("Model", bound=nn.Module)
 def freeze(flow: Model) -> Model:
     r"""Copy a flow for use alone: the matrices of its 1x1 convolutions and their inverses are multiplied out once.
 
-    Maps, densities and samples stay the same, up to rounding. Sampling again and again is faster where 1x1 convolutions
-    have no conditioner, and inverses are products of matrices, which formats of exchange such as ONNX have, in place of
-    triangular solves. What is multiplied out replaces the parameters it came from, so it cannot be out of date: with
+    Maps, densities and samples stay the same, up to rounding. Inverses are products of matrices, which formats of
+    exchange such as ONNX have, in place of triangular solves, which are then not solved at every call. What is
+    multiplied out replaces the parameters it came from, so it cannot be out of date: with
     :math:`W = P L_0 (I + N) \, e^{\delta} (I + M) (U_0 + \mathrm{diag}(s_0))` of :class:`LUConv1x1`, the copy holds
     :math:`P L_0`, :math:`U_0 + \mathrm{diag}(s_0)` and their inverses, or without a conditioner :math:`W` and
     :math:`W^{-1}`. The inverse of :math:`I + N` is the finite product

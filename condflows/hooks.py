@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
     _global_forward_pre_hooks,
 )
 
-__all__ = ["calls_only", "has_hooks", "is_marked", "is_own", "is_transformed", "mark"]
+__all__ = ["calls_only", "has_hooks", "in_torch_func", "is_marked", "is_own", "is_transformed", "mark"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -39,6 +39,11 @@ def is_own(module: nn.Module, kind: type[nn.Module], name: str) -> bool:
     return getattr(type(module), name, None) is getattr(kind, name) and name not in vars(module)
 
 
+def in_torch_func() -> bool:
+    """Tell whether a call is made inside of a transform of ``torch.func``."""
+    return getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
+
+
 def is_transformed() -> bool:
     """Tell whether torch compiles, exports, traces or transforms (``torch.func``, dual numbers) a call.
 
@@ -46,7 +51,7 @@ def is_transformed() -> bool:
     """
     return (torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
             or getattr(forward_ad, "_current_level", -1) >= 0
-            or getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
+            or in_torch_func())
 
 
 def mark(method: Method, name: str) -> Method:

@@ -7,7 +7,7 @@ import torch
 from nflows.transforms.splines.rational_quadratic import unconstrained_rational_quadratic_spline
 from torch import nn
 
-from condflows import ActNorm, AffineCoupling, Chain, Flow, LUConv1x1, SplineCoupling, glow_step, initialize
+from condflows import AffineCoupling, SplineCoupling, glow_step
 from condflows.affine import sigmoid_affine
 from condflows.conditioners import CouplingConditioner, MLPConditioner
 from condflows.couplings import rational_quadratic
@@ -111,31 +111,6 @@ def test_not_a_number_stays_what_it_is():
     outputs, log_slope = spline(values, raw, 4, 3.0)
     assert outputs.isnan().nonzero().tolist() == [[2, 1]]
     assert torch.isfinite(log_slope).all()
-
-
-def test_densities_sum_to_one_after_training():
-    """Sum the density of a trained conditional flow on a grid, beyond the bounds of its splines too."""
-    def coupling():
-        return SplineCoupling(2, MLPConditioner(1, 23, context_features=1, hidden=(32,)), bound=3.0)
-
-    flow = Flow(Chain([part for _ in range(3) for part in (ActNorm(2), LUConv1x1(2), coupling())]), (2,))
-    context = torch.rand(2000, 1)
-    data = torch.randn(2000, 2) * 0.3 + torch.where(torch.rand(2000, 1) < 0.5, 1.5, -1.5) * (0.5 + context)
-    initialize(flow, data, context)
-    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
-    first = float(-flow.log_prob(data, context).mean())
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = -flow.log_prob(data, context).mean()
-        loss.backward()
-        optimizer.step()
-    assert float(loss) < first - 0.3
-    axis = torch.linspace(-7, 7, 400)
-    grid, area = torch.cartesian_prod(axis, axis), float(axis[1] - axis[0]) ** 2
-    with torch.no_grad():
-        for one in (0.0, 1.0):
-            total = flow.log_prob(grid, torch.full((len(grid), 1), one)).exp().sum() * area
-            assert total == pytest.approx(1, abs=2e-3)
 
 
 def test_steps_with_any_coupling():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
@@ -141,15 +141,16 @@ class Embed(nn.Module):
 
     def before(self, conditioner: nn.Module) -> nn.Module:
         """Return the conditioner behind this embedding of its context; several may share one."""
-        return _Behind(self, conditioner)
+        return EmbeddedContext(self, conditioner)
 
 
-class _Behind(ChangedContext):
-    """A conditioner whose context goes through a module first."""
+class EmbeddedContext(ChangedContext):
+    """A conditioner, or a coupling's net, whose context is embedded first."""
 
-    def __init__(self, module: Callable[[Context], Context], conditioner: nn.Module):
+    def __init__(self, embed: Embed, conditioner: nn.Module):
         super().__init__(conditioner)
-        self.module = module
+        self.embed = embed
 
-    def change(self, context: Context) -> Context:
-        return self.module(context)
+    def change(self, context: Tensor) -> Tensor:
+        """Return the vectors of the labels."""
+        return self.embed(context)

@@ -47,10 +47,10 @@ class AffineCoupling(Coupling):
     torch.Size([2, 4, 8, 8])
     """
 
-    outputs = 2
+    outputs = 2  # of the class too, for modules that were pickled whole before couplings had this attribute
 
     def __init__(self, num_channels: int, conditioner: nn.Module, affine: AffineMap = soft_affine):
-        super().__init__(num_channels, conditioner, 2)
+        super().__init__(num_channels, conditioner, outputs=2)
         self.affine = affine
 
     @shares_context

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-
 import torch
 import tyro
 from glows import full_glow
+from timing import in_turn, ratio
 
 from condflows.testing import perturb
 
@@ -32,18 +30,12 @@ def main(steps: tuple[int, ...] = (8, 8, 8), width: int = 64, side: tuple[int, i
         f"{samples} samples of 1 condition, 1 at a time": lambda: pair.sample(samples, one, batch_size=1),
         f"{samples} calls for 1 sample of 1 condition": lambda: [pair.sample(1, one) for _ in range(samples)],
     }
-    times = {name: [] for name in runs}
-    for round_ in range(rounds + 1):  # the first warms up
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if round_:
-                times[name].append(time.perf_counter() - start)
+    times = in_turn(runs, rounds)
     print(f"{len(steps)} levels x {steps[0]} steps, width {width}, {side[0]}x{side[1]}, {threads} threads")
     alone, several = "log_prob of 1 pair", f"log_prob of {samples} pairs"
     for i, name in enumerate(runs):
         base = alone if i < 2 else several
-        paired = statistics.median(t / b for t, b in zip(times[name], times[base], strict=True))
+        paired = ratio(times[name], times[base])
         best = min(times[name]) / min(times[base])
         print(f"  {name:44} {1e3 * min(times[name]):8.1f} ms  {best:.2f}x ({paired:.2f}) of {base}")
 
