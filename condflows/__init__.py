@@ -20,12 +20,13 @@ from condflows.split import Split
 from condflows.squeeze import Squeeze
 from condflows.standardize import Standardize
 from condflows.trace import Trace
+from condflows.variational import VariationalDequantization
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
-    "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace", "affine",
-    "bits_per_dim", "compile_steps", "conditioners", "dequantize", "freeze", "glow_step", "initialize", "multiscale",
-    "sigmoid_affine", "soft_affine", "testing",
+    "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace",
+    "VariationalDequantization", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "freeze",
+    "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
 ]

@@ -32,23 +32,32 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
     >>> dequantize(torch.tensor([0, 255], dtype=torch.uint8)).mul(256).floor()
     tensor([  0., 255.])
     """
-    if not isinstance(images, Tensor):
-        raise TypeError(f"dequantize expects a tensor, got {type(images).__name__}; convert it with torch.as_tensor")
-    if bits not in range(1, 17):
-        raise ValueError(f"dequantize expects 1 to 16 bits, which float32 can hold, got {bits!r}")
-    if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
-        raise TypeError(f"dequantize expects integer images, got {images.dtype}; pass the 8-bit values, for example "
-                        "(image * 255).round().to(torch.uint8)")
-    images = images if images.dtype == torch.uint8 else images.long()
-    in_range = images.dtype == torch.uint8 and bits >= 8
-    if not in_range and images.numel() and not 0 <= int(images.min()) <= int(images.max()) < 2**bits:
-        raise ValueError(f"dequantize expects values in [0, {2**bits}), got {int(images.min())} to "
-                         f"{int(images.max())}; pass bits=...")
+    check_integers(images, bits, "dequantize")
     device = generator.device if generator is not None else images.device
     dtype = torch.get_default_dtype()
     noise = torch.rand(images.shape, generator=generator, device=device, dtype=dtype).to(images.device)
-    values = images.to(dtype)
-    # The sum can round up to the next integer; stay in this one's bin.
+    return in_bins(images.to(dtype), noise, bits)
+
+
+def check_integers(images: Tensor, bits: int, name: str) -> None:
+    """Refuse images other than integers in ``[0, 2**bits)``, and numbers of bits that float32 cannot hold."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} expects a tensor, got {type(images).__name__}; convert it with torch.as_tensor")
+    if bits not in range(1, 17):
+        raise ValueError(f"{name} expects 1 to 16 bits, which float32 can hold, got {bits!r}")
+    if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
+        raise TypeError(f"{name} expects integer images, got {images.dtype}; pass the 8-bit values, for example "
+                        "(image * 255).round().to(torch.uint8)")
+    if not images.numel() or (images.dtype == torch.uint8 and bits >= 8):
+        return
+    images = images.long()  # torch compares few of the unsigned kinds
+    if not 0 <= int(images.min()) <= int(images.max()) < 2**bits:
+        raise ValueError(f"{name} expects values in [0, {2**bits}), got {int(images.min())} to {int(images.max())}; "
+                         "pass bits=...")
+
+
+def in_bins(values: Tensor, noise: Tensor, bits: int) -> Tensor:
+    """Return ``(values + noise) / 2**bits``; a sum that would round up to the next integer stays in its own bin."""
     return torch.minimum(values + noise, torch.nextafter(values + 1, values)) / 2**bits
 
 

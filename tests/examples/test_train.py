@@ -179,6 +179,36 @@ def test_boundaries_reach_full_glow(tmp_path):
     assert with_ != without
 
 
+@pytest.mark.parametrize("model", ["full_glow", "c_glow_v1"])
+def test_learned_noise_is_trained_with_the_model(model, tmp_path):
+    options = [*TINY, "--model", model, "--warmup-steps", "0", "--ema", "0.5"]
+    for name, epochs, kind in (("plain", "1", "uniform"), ("whole", "3", "variational"), ("parts", "2", "variational")):
+        train.main([*options, "--epochs", epochs, "--no-linear-decay", "--dequantization", kind, "--out",
+                    str(tmp_path / name)])
+    plain, whole, parts = (tmp_path / name for name in ("plain", "whole", "parts"))
+    # At the start the noise is uniform, so the first step is that of uniform noise but for rounding.
+    first = [float(rows(out, "step")[0]["bits_per_dim"]) for out in (plain, whole)]
+    assert first[0] == pytest.approx(first[1], abs=1e-4)
+    train.main(["--out", str(parts), "--resume", "--epochs", "3"])
+    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    run = Run(whole)
+    start = Run(whole).model
+    assert any(not torch.equal(value, 0 * value) for name, value in run.model.state_dict().items()
+               if name.startswith("dequantization.flow") and "conditioner.net.4" in name)
+    scenes = datasets.open_dataset(None, "val", (16, 32), 4)
+    values = bits(run, scenes, 3, 2, 0)
+    assert values["mean"] < values["mean_of_one_draw"]
+    del start.dequantization
+    run.model = start
+    assert bits(run, scenes, 3, 2, 0)["mean"] != values["mean"]
+
+
+def test_learned_noise_needs_a_likelihood(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--model", "pix2pix", "--dequantization", "variational"])
+    assert "--dequantization variational: pix2pix has no likelihood" in capsys.readouterr().err
+
+
 def test_photo2label_swaps_the_pair(tmp_path):
     train.main([*TINY, "--epochs", "1", "--direction", "photo2label", "--out", str(tmp_path / "run")])
     pairs = Run(tmp_path / "run").pairs()

@@ -35,7 +35,8 @@ class Config:
     repeats: int = 3
     """Number of samples of each scene; the scores are means over as many syntheses of the split."""
     draws: int = 1
-    """Draws of the dequantization noise for the bits per dimension; several give the importance-weighted bound."""
+    """Draws of the dequantization noise for the bits per dimension; several give the importance-weighted bound, beside
+    which the tables then show the bound of one."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels; without it those of the training, which must then be the same for all runs."""
     scenes: int = 4

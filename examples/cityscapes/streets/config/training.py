@@ -20,6 +20,9 @@ class Config:
     """Model to train, one of those in models/."""
     direction: Literal["label2photo", "photo2label"] = "label2photo"
     """Direction of the model: photos given label maps, or label maps given photos."""
+    dequantization: Literal["uniform", "variational"] = "uniform"
+    """Noise that makes densities of 8-bit images: uniform, or of a flow of its own that reads the image, which lowers
+    the bits and costs time in training alone."""
     boundaries: bool = False
     """Append a map of the edges of objects to every condition of full_glow: edges of instances if the data has them,
     else of labels."""

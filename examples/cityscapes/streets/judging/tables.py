@@ -46,7 +46,7 @@ def table_1(results: Results) -> Iterator[list[str]]:
     """Yield the rows of all models, the ceiling and the floors."""
     for name, run in results["runs"].items():
         bits, training = run["bits_per_dim"], run["training"]
-        first = [name, "" if bits is None else number(bits["mean"], bits["standard_error"], 3)]
+        first = [name, "" if bits is None else bits_cell(bits)]
         cost = ["", ""] if training is None else [f"{training['images']:,}", f"{training['gflop_per_image']:.1f}"]
         last = [f"{run['parameters']:,}", *cost]
         for score in shown(run):
@@ -55,6 +55,14 @@ def table_1(results: Results) -> Iterator[list[str]]:
     for name, title in REFERENCES.items():
         if score := results["references"].get(name):
             yield [title, "", "", *(f"{score[key]:.2f}" for key in SCORES), "", "", "", "", ""]
+
+
+def bits_cell(bits: dict[str, Any]) -> str:
+    """Format the bits per dimension, beside those of one draw where there are several."""
+    text = number(bits["mean"], bits["standard_error"], 3)
+    if "mean_of_one_draw" not in bits or bits["draws"] == 1:  # older evaluations lack it
+        return text
+    return f"{text} (one draw {bits['mean_of_one_draw']:.3f})"
 
 
 def table_2(results: Results) -> Iterator[list[str]]:

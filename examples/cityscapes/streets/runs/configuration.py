@@ -13,6 +13,7 @@ import condflows
 from models import MODELS
 from streets.config.checks import misfits
 from streets.config.training import Config
+from streets.runs.building import build
 
 
 def versions() -> dict[str, str]:
@@ -75,7 +76,7 @@ def install(writer: Version) -> str:
 def build_model(config: Mapping[str, Any], where: object) -> Any:
     """Build the model of a configuration, with initial weights."""
     try:
-        return MODELS[config["model"]](**config["model_arguments"])
+        return build(config["model"], config["model_arguments"], config.get("dequantization", "uniform"))
     except Exception as error:  # what a model's builder raises for arguments of another kind
         writer = other_version(config)
         reason = next(iter(str(error).splitlines()), type(error).__name__)

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from models import MODELS
 from streets.config.training import Config
 from streets.data.loading import Order
+from streets.runs.building import build
 from streets.system import processes
 from streets.system.devices import choose_device
 from streets.training.descent import Batch
@@ -46,7 +46,7 @@ def predict(config: Config) -> Costs:
     # The other processes are not there to wait for, and need no memory here.
     with FakeTensorMode(), Tracker() as tracker, processes.alone():
         with device:
-            model: Any = MODELS[config.model](**arguments)
+            model: Any = build(config.model, arguments, config.dequantization)
             batches = [batch_like(config, pairs) for _ in range(config.accumulate)]
         parameters = list(model.parameters())
         for parameter in parameters:

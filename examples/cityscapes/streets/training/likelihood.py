@@ -10,6 +10,7 @@ from torch import Tensor
 from condflows import PairedFlow, bits_per_dim
 from condflows.trace import Context
 from streets.config.training import Config
+from streets.runs.building import with_learned_noise
 from streets.training.descent import Batch, descend, finite, parallel
 
 
@@ -47,11 +48,13 @@ class Likelihood:
     def figures(self, context: Context, x_b: Tensor) -> dict[str, Tensor]:
         """Compute the loss, in nats per dimension, and its parts, in bits per dimension; means over the batch."""
         with torch.autocast(x_b.device.type, torch.bfloat16, enabled=self.bf16):
+            x_b, log_q = with_learned_noise(self.model, x_b)
             if isinstance(self.model, PairedFlow):
                 x_a, side = context if isinstance(context, tuple) else (context, None)
                 log_p_a, log_p_b = self.parallel(x_a=x_a, x_b=x_b, side=side)
             else:
                 log_p_a, log_p_b = None, self.parallel(x_b, context)
+        log_p_b = log_p_b - log_q
         dims = x_b.shape[1:].numel()
         figures = {"loss": -log_p_b.mean() / dims, "bits_per_dim": bits_per_dim(log_p_b, dims).mean()}
         if log_p_a is not None:
@@ -61,4 +64,5 @@ class Likelihood:
 
     def validate(self, context: Context, x_b: Tensor, model: Any) -> Tensor:
         """Return ``figure`` of every pair under the model, or an average of it."""
-        return bits_per_dim(model.log_prob(x_b, context), x_b.shape[1:])
+        x_b, log_q = with_learned_noise(model, x_b)
+        return bits_per_dim(model.log_prob(x_b, context) - log_q, x_b.shape[1:])

@@ -12,12 +12,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Subset
 
 import condflows
-from models import MODELS
 from streets.config.training import START_OPTIONS, Config
 from streets.data import loading
 from streets.data.datasets import open_split
 from streets.data.pairs import Pairs
 from streets.runs import checkpoints, directory
+from streets.runs.building import build
 from streets.runs.configuration import read_config
 from streets.runs.curves import Logger
 from streets.runs.settings import as_stored, check_same
@@ -66,7 +66,7 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)
-    model: Any = MODELS[config.model](**arguments).to(device)
+    model: Any = build(config.model, arguments, config.dequantization).to(device)
     model = model.to(memory_format=torch.channels_last)
     if processes.world() > 1:
         over_all_processes(model)

@@ -1,0 +1,33 @@
+"""Models with the dequantization that they are trained with."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condflows import VariationalDequantization
+from models import MODELS
+
+
+def build(name: str, arguments: dict[str, Any], dequantization: str = "uniform") -> Any:
+    """Build a model, which has a ``dequantization`` where its noise is learned."""
+    model: Any = MODELS[name](**arguments)
+    if dequantization == "variational":
+        model.dequantization = VariationalDequantization(arguments.get("channels", 3))
+    return model
+
+
+def with_learned_noise(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images with noise of the model's dequantization in place of their own, and its log-density in nats.
+
+    ``log_prob`` of these images less the log-density is the model's bound. Without a learned dequantization the images
+    stay as they are and the log-density is 0.
+
+    Args:
+        model: a model of ``build``.
+        images: images ``(batch, channels, height, width)`` in [0, 1), dequantized uniformly.
+    """
+    if not hasattr(model, "dequantization"):
+        return images, images.new_zeros(images.shape[0])
+    integers = (256 * images).floor()
+    return model.dequantization(integers.to(torch.uint8), noise=256 * images - integers)
