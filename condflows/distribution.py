@@ -65,7 +65,7 @@ class FlowDistribution(Distribution):
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
         """True if gradients pass through samples, as they do where they pass through those of the base."""
-        return has_rsample(self.flow._distribution, self.context, self.event_shape)
+        return has_rsample(self.flow._distribution, self.flow._embedded(self.context), self.event_shape)
 
     @property
     def support(self) -> constraints.Constraint:  # type: ignore[override]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from nflows.flows.base import Flow as NFlow
 from nflows.transforms.base import Transform
-from torch import Tensor
+from torch import Tensor, nn
 
 from condflows.base import StandardNormal, TorchBase, as_base, base_shape, draw, log_density, reads_context
 from condflows.bijector import Bijector
@@ -49,6 +49,8 @@ class Flow(NFlow):
             ``torch.distributions.Distribution``, whose batch and event shape together are that of one input or
             broadcast to it; or a callable, best an ``nn.Module``, that maps the flow's context to one with a batch of
             as many rows.
+        embedding_net: turns the context into what transform and base read, once for each condition: for example a
+            :class:`condflows.conditioners.PyramidEncoder`; None for the context itself.
 
     Raises:
         ValueError: inputs of another shape than ``shape``, a context of another batch size, a number of samples that is
@@ -82,8 +84,9 @@ class Flow(NFlow):
     torch.Size([10, 5, 2])
     """
 
-    def __init__(self, transform: Transform, shape: Sequence[int | None] | None = None, base: Base = None):
-        super().__init__(transform, as_base(base))
+    def __init__(self, transform: Transform, shape: Sequence[int | None] | None = None, base: Base = None,
+                 embedding_net: nn.Module | None = None):
+        super().__init__(transform, as_base(base), embedding_net)
         if shape is None:
             shape = transform.data_shape if isinstance(transform, Bijector) else None
             shape = base_shape(base) if shape is None else shape
@@ -115,6 +118,7 @@ class Flow(NFlow):
         """
         self._check(inputs, context)
         check_invertible(self.transform)
+        context = self._embedded(context)
         own = context_for(self.transform.forward, context, inputs.shape[0])
         noise, logabsdet = recording(self.transform, record)(inputs, own)
         return log_density(self._distribution, noise, context) + logabsdet
@@ -134,7 +138,7 @@ class Flow(NFlow):
             size: the spatial size of the samples where ``shape`` leaves it open; by default that of the images in the
                 context, or of the last entry of a trace.
         """
-        parts = self._draw(num_samples, context, temperature, generator, batch_size, size)
+        parts, _ = self._draw(num_samples, context, temperature, generator, batch_size, size)
         return _together([samples for samples, _, _ in parts], context)
 
     def sample_and_log_prob(  # type: ignore[override]
@@ -143,15 +147,20 @@ class Flow(NFlow):
             size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Draw samples as ``sample`` does, with their log-densities under the flow (at temperature 1), in nats."""
         samples, log_probs = [], []
-        for part, rows, logabsdet in self._draw(num_samples, context, temperature, generator, batch_size, size):
+        parts, embedded = self._draw(num_samples, context, temperature, generator, batch_size, size)
+        for part, rows, logabsdet in parts:
             samples.append(part)
-            log_prob = log_density(self._distribution, rows, context) - logabsdet
+            log_prob = log_density(self._distribution, rows, embedded) - logabsdet
             log_probs.append(log_prob.unflatten(0, part.shape[:2]))
         return _together(samples, context), _together(log_probs, context)
 
     def _draw(self, num_samples: int, context: Context, temperature: float, generator: torch.Generator | None,
-              batch_size: int | None, size: Sequence[int] | None) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Draw parts of the samples, ``(context_size, n, *shape)``, with their noise and the log-determinants."""
+              batch_size: int | None,
+              size: Sequence[int] | None) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Context]:
+        """Draw parts of the samples, ``(context_size, n, *shape)``, with their noise and log-determinants.
+
+        Returns them and the embedded context.
+        """
         check_count(num_samples, 1, "expected a positive whole number of samples")
         batch_size = num_samples if batch_size is None else batch_size
         check_count(batch_size, 1, "expected a positive whole number of samples at a time as batch_size")
@@ -163,24 +172,25 @@ class Flow(NFlow):
         check_batch(context, batch[0], "Flow")
         self._note(context)
         shape = sample_shape(self.shape, context, size)
-        noise = draw(self._distribution, batch, shape, context, temperature, generator, like)
+        embedded = self._embedded(context)
+        noise = draw(self._distribution, batch, shape, embedded, temperature, generator, like)
         parts = []
         for part in noise.split(int(batch_size), dim=1):
             rows = part.flatten(0, 1)
-            own = context_for(self.transform.inverse, context, rows.shape[0])
+            own = context_for(self.transform.inverse, embedded, rows.shape[0])
             samples, logabsdet = self.transform.inverse(rows, own)
             parts.append((samples.unflatten(0, part.shape[:2]), rows, logabsdet))
-        return parts
+        return parts, embedded
 
     def transform_to_noise(self, inputs: Tensor, context: Context = None) -> Tensor:
         """Return the noise of the inputs, of the same shape."""
         self._check(inputs, context)
-        return self.transform(inputs, context)[0]
+        return self.transform(inputs, self._embedded(context))[0]
 
     def transform_from_noise(self, noise: Tensor, context: Context = None) -> Tensor:
         """Return the data that the noise maps to, of the same shape."""
         self._check(noise, context)
-        return self.transform.inverse(noise, context)[0]
+        return self.transform.inverse(noise, self._embedded(context))[0]
 
     def to_distribution(self, context: Context = None, size: Sequence[int] | None = None) -> FlowDistribution:
         """Return the flow at these conditions as a ``torch.distributions.Distribution``.
@@ -190,6 +200,10 @@ class Flow(NFlow):
             size: the spatial size of its samples where ``shape`` leaves it open, as in ``sample``.
         """
         return FlowDistribution(self, context, size)
+
+    def _embedded(self, context: Context) -> Context:
+        """Return what transform and base read of a context."""
+        return None if context is None else self._embedding_net(context)
 
     def _note(self, context: Context) -> None:
         """Warn once where nothing reads the context."""

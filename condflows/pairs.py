@@ -231,8 +231,9 @@ def _pairs_up(source: Any, target: Any) -> bool:
 
 
 def _is_plain(flow: Flow) -> bool:
-    """Tell whether a call of the flow runs ``Flow.log_prob`` and nothing else, and its base reads no context."""
-    return calls_only(flow, Flow) and is_own(flow, Flow, "log_prob") and flow.base is None
+    """Tell whether a call of the flow runs ``Flow.log_prob`` alone, and only its transform reads the context."""
+    return (calls_only(flow, Flow) and is_own(flow, Flow, "log_prob") and flow.base is None
+            and calls_only(flow._embedding_net, nn.Identity))
 
 
 def _saves(bijector: Any) -> bool:

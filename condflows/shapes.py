@@ -44,7 +44,8 @@ def sample_shape(shape: tuple[int | None, ...] | None, context: Context,
 
 def _image_size(shape: tuple[int | None, ...], context: Context) -> tuple[int, ...]:
     """Return the spatial size that all images of a context share; for a trace, that of its last entry, the data's."""
-    tensors = context_tensors(context)
+    tensors = [tensor.unsqueeze(1) if tensor.ndim == len(shape) > 2 and not tensor.is_floating_point() else tensor
+               for tensor in context_tensors(context)]  # maps of labels may lack the dimension of channels
     images = [tensor for tensor in (tensors[-1:] if isinstance(context, Trace) else tensors) if tensor.ndim > 2]
     if not images:
         raise ValueError(f"Flow has the open shape {shape} and expects an image context to take the size from; "

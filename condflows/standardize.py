@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from condflows.actnorm import mean_and_deviation
 from condflows.bijector import Bijector, at_least_float32
 from condflows.checks import check_count, check_inputs
 from condflows.conditioners.contexts import ChangedContext
+from condflows.pyramid import level_of
 from condflows.rows import shares_context
 from condflows.trace import Context
 
@@ -95,6 +97,6 @@ class StandardizedContext(ChangedContext):
         super().__init__(conditioner)
         self.standardize = standardize
 
-    def change(self, context: Tensor) -> Tensor:
+    def change(self, context: Context, size: Sequence[int] | None = None) -> Tensor:
         """Return the context standardized."""
-        return self.standardize(context)[0]
+        return self.standardize(level_of(context, size))[0]

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condflows.pyramid import is_pyramid, level_of
+
 __all__ = ["Context", "Trace", "context_rows", "map_context", "resize", "route", "structure"]
 
 Context = Any
@@ -62,20 +64,28 @@ class Trace(Sequence[Any]):
         """Return a trace of the same structure with ``function`` applied to every tensor."""
         return Trace([e.map(function) if isinstance(e, Trace) else function(e) for e in self.entries])
 
-    def concat(self, extra: Tensor) -> Trace:
+    def concat(self, extra: Tensor | Sequence[Tensor]) -> Trace:
         """Append side information, for example a boundary map, to the channels of every entry.
 
         ``extra`` is ``(batch, channels, *spatial)`` and is resized to each entry (averaged down, repeated up),
-        or ``(batch, channels)`` and is repeated at every position.
+        or ``(batch, channels)`` and is repeated at every position. Of a pyramid, a tuple of maps of several sizes, each
+        entry gets the map of its own size.
         """
-        if not isinstance(extra, Tensor) or extra.ndim < 2:
-            raise ValueError("expected side information as a tensor (batch, channels, *spatial), got "
-                             f"{getattr(extra, 'shape', extra)}; convert it, or add the missing dimensions")
-        for leaf in self.leaves():
-            if leaf.shape[0] != extra.shape[0]:
-                raise ValueError(f"expected side information of batch size {leaf.shape[0]}, got {extra.shape[0]}; "
-                                 "pass one row for each input of the trace")
-        return self.map(lambda entry: torch.cat([entry, resize(extra.to(entry.dtype), entry)], dim=1))
+        maps = list(extra) if is_pyramid(extra) else [extra]
+        for each in maps:
+            if not isinstance(each, Tensor) or each.ndim < 2:
+                raise ValueError("expected side information as a tensor (batch, channels, *spatial), got "
+                                 f"{getattr(each, 'shape', each)}; convert it, or add the missing dimensions")
+            for leaf in self.leaves():
+                if leaf.shape[0] != each.shape[0]:
+                    raise ValueError(f"expected side information of batch size {leaf.shape[0]}, got {each.shape[0]}; "
+                                     "pass one row for each input of the trace")
+
+        def beside(entry: Tensor) -> Tensor:
+            own = level_of(extra, entry.shape[2:])
+            return torch.cat([entry, resize(own.to(entry.dtype), entry)], dim=1)
+
+        return self.map(beside)
 
 
 def resize(tensor: Tensor, like: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from nflows.flows.base import Flow
 from torch import Tensor, nn
 
 from condflows.conditioners import CouplingConditioner
 from condflows.conditioners.layers import BOUND, BoundedNet
+from condflows.pyramid import level_of
 from condflows.trace import Context, Trace
 
 __all__ = ["warn_of_compressed_contexts", "warn_of_unread_context"]
@@ -41,8 +43,9 @@ def warn_of_compressed_contexts(flow: nn.Module, context: Context) -> Iterator[N
     found: dict[str, str] = {}
     named = _named(context)
 
-    def look(name: str, net: Any, arguments: tuple[Any, ...]) -> None:
-        values = arguments[-1]
+    def look(name: str, net: Any, arguments: Any, named_arguments: dict[str, Any]) -> None:
+        size = arguments[0].shape[2:] if len(arguments) > 1 else named_arguments.get("size")
+        values = level_of(arguments[-1], size)
         ignored = len(arguments) > 1 and not net.reads_context
         if ignored or not isinstance(values, Tensor) or not values.is_floating_point():
             return
@@ -57,8 +60,10 @@ def warn_of_compressed_contexts(flow: nn.Module, context: Context) -> Iterator[N
                 found.setdefault(key, f"{low:.4g} to {high:.4g}, of which {name!r} sees {float(seen.min()):.3g} to "
                                       f"{float(seen.max()):.3g}")
 
-    hooks = [module.register_forward_pre_hook(partial(look, name)) for name, module in flow.named_modules()
-             if isinstance(module, BoundedNet)]
+    embedding: list[Any] = [module for module in flow.modules() if _embeds(module)]
+    learned = {net for module in embedding for net in module._transform.modules()}
+    hooks = [module.register_forward_pre_hook(partial(look, name), with_kwargs=True)
+             for name, module in flow.named_modules() if isinstance(module, BoundedNet) and module not in learned]
     try:
         yield
     finally:
@@ -69,6 +74,11 @@ def warn_of_compressed_contexts(flow: nn.Module, context: Context) -> Iterator[N
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         warnings.warn(f"nets of the flow can learn little from a context far from order 1 ({places}{more}); put "
                       "condflows.Standardize(...).before(net) in place of the nets", stacklevel=4)
+
+
+def _embeds(module: Any) -> bool:
+    """Tell whether a module is a flow with an embedding net, whose outputs are learned and adapt their scale."""
+    return isinstance(module, Flow) and not isinstance(module._embedding_net, nn.Identity)
 
 
 def _by_channel(values: Tensor) -> list[Tensor]:

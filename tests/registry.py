@@ -69,6 +69,10 @@ def coarse(batch, size, random):
     return random(batch, COARSE, *(2 * n + 1 for n in size))
 
 
+def pyramid(batch, size, random):
+    return tuple(random(batch, IMAGE, *(n // side for n in size)) for side in (2, 4))
+
+
 def coupling_net(c, d, context=0, width=6, outputs=2):
     if d == 0:
         return MLPConditioner(c - c // 2, outputs * (c // 2), context, hidden=(width,))
@@ -97,6 +101,11 @@ def conditional_step(d, context, c, **options):
     # On images the context of the whole is an image; on vectors a vector.
     return glow_step(c, coupling_net(c, d, context), global_net(d, context, 2 * c),
                      global_net(d, context, 2 * c * c + c), **options)
+
+
+def pyramid_step(d, c):
+    return glow_step(c, coupling_net(c, d, IMAGE), MapConditioner(IMAGE, 2 * c, 4, d),
+                     global_net(d, IMAGE, 2 * c * c + c))
 
 
 def prior(d, c):
@@ -176,6 +185,9 @@ for d in range(4):
             lambda d=d: ActNorm(3, MapConditioner(IMAGE, 6, 4, d)), 3, size, image)
         add["coupling given a coarser or finer image"] = Entry(
             lambda d=d: AffineCoupling(3, coupling_net(3, d, COARSE)), 3, size, coarse)
+        add["multiscale given a pyramid"] = Entry(
+            lambda d=d: multiscale(1, (1, 1), partial(pyramid_step, d), partial(prior, d), spatial_dims=d),
+            1, tuple(4 for _ in even), pyramid, heavy=True)
         add["paired multiscale given a trace"] = Entry(
             lambda d=d: multiscale(1, (1, 1), lambda c: conditional_step(d, c, c), partial(prior, d), spatial_dims=d),
             1, tuple(4 for _ in even),

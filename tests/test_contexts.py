@@ -53,7 +53,7 @@ def test_a_flow_learns_from_standardized_contexts_alone():
     def learned(net):
         flow = initialize(Flow(ActNorm(1, net), shape=(1,)), y, context)
         optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
-        for _ in range(200):
+        for _ in range(400):
             loss = -flow.log_prob(y, context).mean()
             optimizer.zero_grad()
             loss.backward()

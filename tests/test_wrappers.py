@@ -16,12 +16,13 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel, replicate
 from torch.utils.data import DataLoader, TensorDataset
 
 from condflows import Chain, Flow, glow_step, initialize, multiscale
-from condflows.conditioners import MLPConditioner
+from condflows.conditioners import CouplingConditioner, MapConditioner, MLPConditioner, PyramidEncoder
 from condflows.testing import perturb
 from models import MODELS
 
 X_A, X_B, NOISE = torch.rand(3, 4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 X, CONTEXT = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+PYRAMID = X_A[:, [0, 1, 2, 0, 1], ::2, ::2], X_A[:, [0, 1, 2, 2, 1, 0], ::4, ::4]
 METHODS = ["log_prob", "sample", "transform_from_noise"]
 
 
@@ -89,6 +90,25 @@ def averaged(rank):
     rows = slice(3 * rank, 3 * rank + 3)
     parallel(X[rows], context=CONTEXT[rows]).mean().backward()
     return {name: parameter.grad for name, parameter in flow.named_parameters()}
+
+
+def averaged_pyramid(rank):
+    """Compute the gradients of a flow that an encoder gives a pyramid, and of one whose context is a pyramid."""
+    encoded, given = pyramid_flow(), Flow(pyramid_flow().transform)
+    rows = slice(2 * rank, 2 * rank + 2)
+    for flow, context in ((encoded, X_A[rows]), (given, tuple(level[rows] for level in PYRAMID))):
+        parallel = DistributedDataParallel(flow)
+        parallel(X_B[rows], context).mean().backward()
+    return {f"{i}.{name}": parameter.grad for i, flow in enumerate((encoded, given))
+            for name, parameter in flow.named_parameters()}
+
+
+def pyramid_flow():
+    def step(c):
+        features = 5 if c == 12 else 6
+        return glow_step(c, CouplingConditioner(c, 6, features, context_width=4), MapConditioner(features, 2 * c, 4))
+
+    return perturb(Flow(multiscale(3, (1, 1), step), embedding_net=PyramidEncoder(3, (5, 6)))).double()
 
 
 def two(folder, function, *arguments):
@@ -171,6 +191,17 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
     flow(X, CONTEXT).mean().backward()
     for each in got:
         same(each, {name: parameter.grad for name, parameter in flow.named_parameters()})
+
+
+def test_gradients_of_pyramids_in_two_processes(tmp_path):
+    got = two(tmp_path, averaged_pyramid)
+    torch.manual_seed(0)
+    encoded, given = pyramid_flow(), Flow(pyramid_flow().transform)
+    encoded(X_B, X_A).mean().backward()
+    given(X_B, PYRAMID).mean().backward()
+    for each in got:
+        same(each, {f"{i}.{name}": parameter.grad for i, flow in enumerate((encoded, given))
+                    for name, parameter in flow.named_parameters()})
 
 
 @pytest.mark.parametrize("build", [vector_flow, pair_of_flows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from condflows.checks import check_count
+from condflows.hooks import is_marked
+from condflows.pyramid import level_of, takes_size
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, context_rows, resize
 
@@ -23,8 +25,8 @@ class ChangedContext(nn.Module):
         super().__init__()
         self.conditioner = conditioner
 
-    def change(self, context: Context) -> Context:
-        """Return the context that the conditioner reads."""
+    def change(self, context: Context, size: Sequence[int] | None = None) -> Context:
+        """Return the context that the conditioner reads, for inputs of a spatial size, if it is known."""
         raise NotImplementedError(f"{type(self).__name__} does not define change")
 
     @property
@@ -32,12 +34,16 @@ class ChangedContext(nn.Module):
         """True if the conditioner reads its context."""
         return getattr(self.conditioner, "reads_context", True)
 
+    @takes_size
     @shares_context
-    def forward(self, *arguments: Any) -> Tensor:
+    def forward(self, *arguments: Any, size: Sequence[int] | None = None) -> Tensor:
         *first, context = arguments
-        context = None if context is None else self.change(context)
+        size = first[0].shape[2:] if first else size
+        context = None if context is None else self.change(context, size)
         rows = first[0].shape[0] if first else context_rows(context)
-        return self.conditioner(*first, context_for(self.conditioner.forward, context, rows))
+        by_size = not first and is_marked(self.conditioner.forward, "takes_size")
+        return self.conditioner(*first, context_for(self.conditioner.forward, context, rows),
+                                **({"size": size} if by_size else {}))
 
 
 class Select(ChangedContext):
@@ -74,11 +80,11 @@ class Select(ChangedContext):
         super().__init__(conditioner)
         self.key = key
 
-    def change(self, context: Context) -> Context:
+    def change(self, context: Context, size: Sequence[int] | None = None) -> Context:
         """Return the part, or the parts joined to one tensor."""
         if not isinstance(self.key, list):
             return self._part(context, self.key)
-        parts = [self._part(context, key) for key in self.key]
+        parts = [level_of(self._part(context, key), size) for key in self.key]
         largest = max(parts, key=lambda part: (part.ndim, part.shape[2:].numel()))
         dtype = reduce(torch.promote_types, [part.dtype for part in parts])
         return torch.cat([resize(part.to(dtype), largest) for part in parts], dim=1)
@@ -151,6 +157,6 @@ class EmbeddedContext(ChangedContext):
         super().__init__(conditioner)
         self.embed = embed
 
-    def change(self, context: Tensor) -> Tensor:
+    def change(self, context: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Return the vectors of the labels."""
         return self.embed(context)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from condflows.conditioners.convnet import conv_net
 from condflows.conditioners.layers import BoundedNet, conv, explains_errors, require, start_at_zero
+from condflows.pyramid import level_of, takes_size
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context, resize
 
@@ -61,7 +64,7 @@ class CouplingConditioner(BoundedNet):
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = self.bound(inputs)
         if self.context_channels:
-            context = self.bound(require(self, context, self.context_channels))
+            context = self.bound(require(self, level_of(context, inputs.shape[2:]), self.context_channels))
             code = self.encoder(resize(context, inputs)).relu()
             inputs = concat_rows(inputs, code.to(inputs.dtype), type(self).__name__)
         return self.net(inputs)
@@ -131,7 +134,8 @@ class MapConditioner(BoundedNet):
         self.spatial_dims = spatial_dims
         self.net = start_at_zero(conv_net(spatial_dims, context_channels, width, width, num_outputs))
 
+    @takes_size
     @explains_errors
-    def forward(self, context: Tensor) -> Tensor:
-        context = require(self, context, self.context_channels, 2 + self.spatial_dims)
+    def forward(self, context: Context, size: Sequence[int] | None = None) -> Tensor:
+        context = require(self, level_of(context, size), self.context_channels, 2 + self.spatial_dims)
         return self.net(self.bound(context))

@@ -48,14 +48,14 @@ class BoundedNet(nn.Module):
         return soft_bound(values, BOUND)
 
 
-def explains_errors(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def explains_errors(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a net's ``forward``: where it fails, say which tensor does not go with the net's parameters."""
     @wraps(forward)
-    def call(net: nn.Module, *inputs: Context, **named: Context) -> Tensor:
+    def call(net: nn.Module, *inputs: Context, **named: Any) -> Any:
         try:
             return forward(net, *inputs, **named)
         except RuntimeError:
-            for tensor in context_tensors([*inputs, *named.values()]):
+            for tensor in context_tensors([*inputs, named.get("context")]):
                 check_like(tensor, net, type(net).__name__)
             raise
 

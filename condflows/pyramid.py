@@ -1,0 +1,43 @@
+"""Pyramids: contexts of maps of several sizes, of which each net reads the one of its inputs' size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from condflows.hooks import Method, mark
+
+__all__ = ["is_pyramid", "level_of", "takes_size"]
+
+
+def takes_size(method: Method) -> Method:
+    """Mark a method that takes the spatial size of an operation's inputs as ``size``, to choose a map by."""
+    return mark(method, "takes_size")
+
+
+def is_pyramid(context: Any) -> bool:
+    """Tell whether a context is a tuple or list of maps, each of another spatial size."""
+    return (isinstance(context, (tuple, list)) and len(context) > 0
+            and all(isinstance(level, Tensor) and level.ndim > 2 for level in context)
+            and all(a.ndim == b.ndim and a.shape[2:] != b.shape[2:] for a, b in combinations(context, 2)))
+
+
+def level_of(context: Any, size: Sequence[int] | None) -> Any:
+    """Return the map of a pyramid that has this spatial size, else the nearest, averaged down or repeated up to it.
+
+    What is no pyramid stays as it is, and so does all where no size is given, or that of a vector.
+    """
+    if isinstance(context, Tensor) or not size or not is_pyramid(context) or context[0].ndim != 2 + len(size):
+        return context
+    for level in context:
+        if tuple(level.shape[2:]) == tuple(size):
+            return level
+    # Of two that are as near, the larger: it holds more.
+    nearest = min(context, key=lambda level: (abs(math.log(level.shape[2:].numel() / math.prod(size))),
+                                              -level.shape[2:].numel()))
+    return F.interpolate(nearest, size=tuple(size), mode="area")
