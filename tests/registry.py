@@ -31,6 +31,7 @@ from condflows import (
 from condflows.conditioners import (
     ConvConditioner,
     CouplingConditioner,
+    GatedConditioner,
     GlobalConditioner,
     MapConditioner,
     MLPConditioner,
@@ -176,6 +177,12 @@ for d in range(4):
             lambda d=d: ActNorm(3, MapConditioner(IMAGE, 6, 4, d)), 3, size, image)
         add["coupling given a coarser or finer image"] = Entry(
             lambda d=d: AffineCoupling(3, coupling_net(3, d, COARSE)), 3, size, coarse)
+        add["coupling with gated net"] = Entry(
+            lambda d=d: AffineCoupling(4, GatedConditioner(4, 4, spatial_dims=d)), 4, size)
+        add["coupling with gated net given an image"] = Entry(
+            lambda d=d: AffineCoupling(3, GatedConditioner(3, 4, COARSE, spatial_dims=d)), 3, size, coarse)
+        add["coupling with gated net and attention given a vector"] = Entry(
+            lambda d=d: AffineCoupling(3, GatedConditioner(3, 4, VECTOR, 1, 2, d)), 3, size, vector)
         add["paired multiscale given a trace"] = Entry(
             lambda d=d: multiscale(1, (1, 1), lambda c: conditional_step(d, c, c), partial(prior, d), spatial_dims=d),
             1, tuple(4 for _ in even),

@@ -77,8 +77,9 @@ class GatedConditioner(BoundedNet):
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         seen = None
         if self.context_channels:
-            seen = resize(self.bound(require(self, context, self.context_channels)), inputs)
-            check_rows(seen, inputs.shape[0], type(self).__name__)
+            context = require(self, context, self.context_channels)
+            check_rows(context, inputs.shape[0], type(self).__name__)
+            seen = resize(self.bound(context), inputs)
         hidden = self.first(self.bound(inputs))
         for block in self.blocks:
             hidden = block(hidden, seen)
