@@ -27,12 +27,12 @@ class GatedConditioner(BoundedNet):
     the input (averaged down, repeated up); without, any context is ignored.
 
     With ``heads`` each block is followed by self-attention over all positions, also gated and added to its input.
-    Positions have no embedding, so that no resolution is fixed. Time and memory grow with the square of their number:
-    attention is for coarse levels and small images.
+    Time and memory grow with the square of their number: attention is for coarse levels and small images. Unlike in the
+    papers, positions have no embedding, so that no resolution is fixed, and nothing is dropped at random.
 
     Shapes: ``(batch, C - C // 2, *spatial)`` to ``(batch, num_outputs, *spatial)``; the context is an image of any
-    size, or a vector. Paper: PixelCNN++ (arXiv 1701.05517) section 2.5, the blocks; Flow++ (arXiv 1902.00275)
-    section 3.3, in couplings and with attention.
+    size, or a vector. Paper: PixelCNN++ (arXiv 1701.05517), whose blocks these are; Flow++ (arXiv 1902.00275), which
+    uses them in couplings, with attention.
 
     Args:
         num_channels: C, the number of channels of the coupling.
