@@ -11,7 +11,7 @@ from typing import Any
 from nflows.flows.base import Flow
 from torch import Tensor, nn
 
-from condflows.conditioners import CouplingConditioner
+from condflows.conditioners import CouplingConditioner, GatedConditioner
 from condflows.conditioners.layers import BOUND, BoundedNet
 from condflows.pyramid import level_of
 from condflows.trace import Context, Trace
@@ -23,17 +23,18 @@ SPREAD = 0.2  # of what a net sees of a channel, whose bounds are BOUND to eithe
 
 
 def warn_of_unread_context(flow: nn.Module, transform: Any, base_reads: bool, context: Context) -> None:
-    """Warn where nothing in the flow reads its context, or a ``CouplingConditioner`` ignores it."""
+    """Warn where nothing in the flow reads its context, or nets of couplings that could read it ignore it."""
     if not (base_reads or getattr(transform, "reads_context", True)):
         warnings.warn(f"a context was passed to a {type(flow).__name__} in which nothing reads it, so its density "
                       "is the same for all conditions; give its operations conditioners, or its nets context_channels",
                       stacklevel=4)
     elif not isinstance(context, Trace):
-        names = [name for name, module in transform.named_modules()
-                 if isinstance(module, CouplingConditioner) and not module.context_channels]
-        if names:
-            warnings.warn(f"the context is ignored by {len(names)} CouplingConditioners with context_channels=0, at "
-                          f"first by {names[0]!r}; pass context_channels=..., or filter this warning if that is meant",
+        nets = [(name, type(module).__name__) for name, module in transform.named_modules()
+                if isinstance(module, (CouplingConditioner, GatedConditioner)) and not module.context_channels]
+        if nets:
+            name, kind = nets[0]
+            warnings.warn(f"the context is ignored by {len(nets)} {kind}s with context_channels=0, at first by "
+                          f"{name!r}; pass context_channels=..., or filter this warning if that is meant",
                           stacklevel=4)
 
 

@@ -31,6 +31,7 @@ from condflows import (
 from condflows.conditioners import (
     ConvConditioner,
     CouplingConditioner,
+    GatedConditioner,
     GlobalConditioner,
     MapConditioner,
     MLPConditioner,
@@ -188,6 +189,12 @@ for d in range(4):
         add["multiscale given a pyramid"] = Entry(
             lambda d=d: multiscale(1, (1, 1), partial(pyramid_step, d), partial(prior, d), spatial_dims=d),
             1, tuple(4 for _ in even), pyramid, heavy=True)
+        add["coupling with gated net"] = Entry(
+            lambda d=d: AffineCoupling(4, GatedConditioner(4, 4, spatial_dims=d)), 4, size)
+        add["coupling with gated net given an image"] = Entry(
+            lambda d=d: AffineCoupling(3, GatedConditioner(3, 4, COARSE, spatial_dims=d)), 3, size, coarse)
+        add["coupling with gated net and attention given a vector"] = Entry(
+            lambda d=d: AffineCoupling(3, GatedConditioner(3, 4, VECTOR, 1, 2, d)), 3, size, vector)
         add["paired multiscale given a trace"] = Entry(
             lambda d=d: multiscale(1, (1, 1), lambda c: conditional_step(d, c, c), partial(prior, d), spatial_dims=d),
             1, tuple(4 for _ in even),

@@ -21,7 +21,13 @@ from condflows import (
     initialize,
     multiscale,
 )
-from condflows.conditioners import CouplingConditioner, GlobalConditioner, MapConditioner, MLPConditioner
+from condflows.conditioners import (
+    CouplingConditioner,
+    GatedConditioner,
+    GlobalConditioner,
+    MapConditioner,
+    MLPConditioner,
+)
 from condflows.testing import check_bijector, perturb
 
 
@@ -166,12 +172,13 @@ def test_a_context_that_is_read_gets_none(name):
         base.log_prob(torch.randn(4, 2), torch.randn(4, 3))
 
 
-def test_couplings_that_ignore_a_context_are_named_once():
+@pytest.mark.parametrize("net", [CouplingConditioner, GatedConditioner])
+def test_couplings_that_ignore_a_context_are_named_once(net):
     def step(c):
-        return glow_step(c, CouplingConditioner(c, 8), MapConditioner(3, 2 * c, 8))
+        return glow_step(c, net(c, 8), MapConditioner(3, 2 * c, 8))
 
     flow, x, context = Flow(step(2), shape=(2, 4, 4)), torch.randn(2, 2, 4, 4), torch.randn(2, 3, 4, 4)
-    with pytest.warns(UserWarning, match="ignored by 1 CouplingConditioners with context_channels=0, at first by"):
+    with pytest.warns(UserWarning, match=f"ignored by 1 {net.__name__}s with context_channels=0, at first by"):
         flow.log_prob(x, context)
 
     def source(c):

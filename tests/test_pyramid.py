@@ -23,6 +23,7 @@ from condflows import (
 )
 from condflows.conditioners import (
     CouplingConditioner,
+    GatedConditioner,
     GlobalConditioner,
     MapConditioner,
     MLPConditioner,
@@ -67,9 +68,11 @@ def test_each_conditioner_reads_the_map_of_its_inputs_size():
         actnorm = ActNorm(4, net).double()
         for order in (pyramid, pyramid[::-1], list(pyramid)):
             assert torch.equal(actnorm(inputs, order)[0], actnorm(inputs, own)[0])
-        coupling = AffineCoupling(4, perturb(CouplingConditioner(4, 6, own.shape[1], context_width=4))).double()
-        assert torch.equal(coupling(inputs, pyramid)[0], coupling(inputs, own)[0])
-        assert not torch.equal(coupling(inputs, pyramid)[0], coupling(inputs, map_context(lambda x: -x, pyramid))[0])
+        for net in (CouplingConditioner(4, 6, own.shape[1], context_width=4), GatedConditioner(4, 6, own.shape[1])):
+            coupling = AffineCoupling(4, perturb(net)).double()
+            assert torch.equal(coupling(inputs, pyramid)[0], coupling(inputs, own)[0])
+            other = map_context(lambda x: -x, pyramid)
+            assert not torch.equal(coupling(inputs, pyramid)[0], coupling(inputs, other)[0])
 
 
 @pytest.mark.parametrize(("size", "chosen"), [((8, 16), 0), ((6, 12), 0), ((3, 5), 1), ((2, 6), 1), ((1, 1), 1)])

@@ -6,10 +6,11 @@ training, and a deep flow stays invertible in float32. Scale contexts to order 1
 """
 
 from condflows.conditioners.contexts import Embed, Select
+from condflows.conditioners.gated import GatedConditioner
 from condflows.conditioners.image import ConvConditioner, CouplingConditioner, MapConditioner
 from condflows.conditioners.pooled import GlobalConditioner
 from condflows.conditioners.pyramid import PyramidEncoder
 from condflows.conditioners.vector import MLPConditioner
 
-__all__ = ["ConvConditioner", "CouplingConditioner", "Embed", "GlobalConditioner", "MLPConditioner", "MapConditioner",
-           "PyramidEncoder", "Select"]
+__all__ = ["ConvConditioner", "CouplingConditioner", "Embed", "GatedConditioner", "GlobalConditioner", "MLPConditioner",
+           "MapConditioner", "PyramidEncoder", "Select"]
