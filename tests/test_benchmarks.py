@@ -1,19 +1,27 @@
-"""The benchmark that needs a GPU runs, at sizes of seconds, without one."""
+"""Two benchmarks run at sizes of seconds: the one that needs a GPU, without one, and the one that needs photos."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_all_tables_of_the_gpu():
-    command = [sys.executable, "tests/benchmarks/gpu.py", "--tiny", "--device", "cpu"]
-    run = subprocess.run(command, cwd=ROOT, timeout=600,
+def table(*command):
+    """Run a script, and return the cells of the tables that it prints."""
+    run = subprocess.run([sys.executable, *command], cwd=ROOT, timeout=600,
                          capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert run.returncode == 0, run.stderr[-2000:]
-    rows = [line.strip("| ").split(" | ") for line in run.stdout.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in run.stdout.splitlines()
+            if line.startswith("|")]
+
+
+def test_all_tables_of_the_gpu():
+    rows = table("tests/benchmarks/gpu.py", "--tiny", "--device", "cpu")
     for model in ("Full-Glow", "condflows"):
         measured = [row[1:3] for row in rows if row[0] == model and len(row) == 7]
         assert measured == [
@@ -27,3 +35,17 @@ def test_all_tables_of_the_gpu():
     figures = [cell for row in rows if row[0] in ("Full-Glow", "condflows", "nflows") for cell in row[-4:-2]]
     assert len(figures) > 20
     assert all(float(figure) > 0 for figure in figures)
+
+
+def test_gains_on_photos(tmp_path):
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        folder = tmp_path / "leftImg8bit" / split / "street"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            photo = generator.integers(256, size=(32, 48, 3), dtype=np.uint8)
+            Image.fromarray(photo).save(folder / f"street_000000_{i:06d}_leftImg8bit.png")
+    rows = table("tests/benchmarks/gains.py", "--data", str(tmp_path), "--seconds", "0.2", "--seeds", "2")
+    assert [row[0] for row in rows[2:]] == ["one normal", "affine", "spline", "mixture"]
+    assert all(-200 < float(row[4]) < -50 for row in rows[2:])  # independent, uniform on 256 levels: -88.7
+    assert all(int(row[3].replace(",", "")) > 0 for row in rows[3:])
