@@ -16,6 +16,7 @@ from condflows.initialize import initialize
 from condflows.logit import Logit
 from condflows.luconv import LUConv1x1
 from condflows.pairs import PairedFlow
+from condflows.precision import bfloat16_nets
 from condflows.split import Split
 from condflows.squeeze import Squeeze
 from condflows.standardize import Standardize
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
     "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace",
-    "VariationalDequantization", "affine", "bits_per_dim", "compile_steps", "conditioners", "dequantize", "freeze",
+    "VariationalDequantization", "affine", "bfloat16_nets", "bits_per_dim", "compile_steps", "conditioners",
+    "dequantize", "freeze",
     "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
 ]

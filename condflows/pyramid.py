@@ -10,14 +10,19 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from condflows.hooks import Method, mark
+from condflows.hooks import Method, is_marked, mark
 
-__all__ = ["is_pyramid", "level_of", "takes_size"]
+__all__ = ["by_size", "is_pyramid", "level_of", "takes_size"]
 
 
-def takes_size(method: Method) -> Method:
+def by_size(method: Method) -> Method:
     """Mark a method that takes the spatial size of an operation's inputs as ``size``, to choose a map by."""
-    return mark(method, "takes_size")
+    return mark(method, "by_size")
+
+
+def takes_size(conditioner: Any) -> bool:
+    """Tell whether the forward of a conditioner is marked so: not one that overrides or wraps it."""
+    return is_marked(getattr(conditioner, "forward", None), "by_size")
 
 
 def is_pyramid(context: Any) -> bool:

@@ -12,7 +12,7 @@ from condflows.chain import Chain, Inverse
 from condflows.checks import check_count
 from condflows.conditioners import CouplingConditioner, MLPConditioner
 from condflows.conditioners.convnet import conv_net
-from condflows.conditioners.layers import BoundedNet, mlp, require
+from condflows.conditioners.layers import BoundedNet, mlp, net_forward, require
 from condflows.couplings.affine import AffineCoupling
 from condflows.images import check_integers, in_bins
 from condflows.rows import concat_rows
@@ -113,6 +113,7 @@ class ImageCode(BoundedNet):
         sizes = channels + context_channels, width, width, width
         self.net = conv_net(spatial_dims, *sizes) if spatial_dims else nn.Sequential(*mlp(sizes))
 
+    @net_forward
     def forward(self, images: Tensor, context: Context = None) -> Tensor:
         if self.context_channels:
             context = resize(self.bound(require(self, context, self.context_channels)), images)

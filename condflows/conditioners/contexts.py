@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.checks import check_count
-from condflows.hooks import is_marked
-from condflows.pyramid import level_of, takes_size
+from condflows.pyramid import by_size, level_of, takes_size
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, context_rows, resize
 
@@ -34,16 +33,17 @@ class ChangedContext(nn.Module):
         """True if the conditioner reads its context."""
         return getattr(self.conditioner, "reads_context", True)
 
-    @takes_size
+    @by_size
     @shares_context
     def forward(self, *arguments: Any, size: Sequence[int] | None = None) -> Tensor:
         *first, context = arguments
         size = first[0].shape[2:] if first else size
         context = None if context is None else self.change(context, size)
         rows = first[0].shape[0] if first else context_rows(context)
-        by_size = not first and is_marked(self.conditioner.forward, "takes_size")
-        return self.conditioner(*first, context_for(self.conditioner.forward, context, rows),
-                                **({"size": size} if by_size else {}))
+        context = context_for(self.conditioner.forward, context, rows)
+        if not first and takes_size(self.conditioner):
+            return self.conditioner(context, size=size)
+        return self.conditioner(*first, context)
 
 
 class Select(ChangedContext):

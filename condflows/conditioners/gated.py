@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.checks import check_count, check_rows
-from condflows.conditioners.layers import BoundedNet, conv, explains_errors, require, start_at_zero
+from condflows.conditioners.layers import BoundedNet, conv, net_forward, require, start_at_zero
 from condflows.pyramid import level_of
 from condflows.rows import align_rows, shares_context
 from condflows.trace import Context, resize
@@ -74,7 +74,7 @@ class GatedConditioner(BoundedNet):
         return self.context_channels > 0
 
     @shares_context
-    @explains_errors
+    @net_forward
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         seen = None
         if self.context_channels:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from condflows.conditioners.convnet import conv_net
-from condflows.conditioners.layers import BoundedNet, conv, explains_errors, require, start_at_zero
-from condflows.pyramid import level_of, takes_size
+from condflows.conditioners.layers import BoundedNet, conv, net_forward, require, start_at_zero
+from condflows.pyramid import by_size, level_of
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context, resize
 
@@ -60,7 +60,7 @@ class CouplingConditioner(BoundedNet):
         return self.context_channels > 0
 
     @shares_context
-    @explains_errors
+    @net_forward
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = self.bound(inputs)
         if self.context_channels:
@@ -99,7 +99,7 @@ class ConvConditioner(BoundedNet):
         self.net = start_at_zero(nn.Sequential(conv(spatial_dims, first, outputs, 3)))
 
     @shares_context
-    @explains_errors
+    @net_forward
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         return self.net(self.bound(inputs))
 
@@ -134,8 +134,8 @@ class MapConditioner(BoundedNet):
         self.spatial_dims = spatial_dims
         self.net = start_at_zero(conv_net(spatial_dims, context_channels, width, width, num_outputs))
 
-    @takes_size
-    @explains_errors
+    @by_size
+    @net_forward
     def forward(self, context: Context, size: Sequence[int] | None = None) -> Tensor:
         context = require(self, level_of(context, size), self.context_channels, 2 + self.spatial_dims)
         return self.net(self.bound(context))

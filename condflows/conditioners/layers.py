@@ -7,13 +7,15 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from condflows.bijector import at_least_float32
 from condflows.bounds import soft_bound
 from condflows.checks import check_like
-from condflows.trace import Context, context_tensors
+from condflows.trace import Context, context_tensors, map_context
 
-__all__ = ["BOUND", "BoundedNet", "conv", "explains_errors", "mlp", "require", "start_at_zero"]
+__all__ = ["BOUND", "BoundedNet", "conv", "net_forward", "mlp", "require", "start_at_zero"]
 
 BOUND = 3.0
 
@@ -42,18 +44,31 @@ class BoundedNet(nn.Module):
     """A net that reads its inputs bounded softly, so that outliers give parameters like those of training."""
 
     reads_context: bool = True
+    in_bfloat16: bool = False
+    """True to run the layers in bfloat16, see :func:`condflows.bfloat16_nets`."""
+
+    def extra_repr(self) -> str:
+        """Describe the net beside its layers."""
+        return "in_bfloat16=True" if self.in_bfloat16 else ""
 
     def bound(self, values: Tensor) -> Tensor:
         """Return the values as the net's layers see them."""
         return soft_bound(values, BOUND)
 
 
-def explains_errors(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a net's ``forward``: where it fails, say which tensor does not go with the net's parameters."""
+def net_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a net's ``forward``: run its layers in bfloat16 if it is set so, and explain where it fails.
+
+    The message says which tensor does not go with the net's parameters.
+    """
     @wraps(forward)
-    def call(net: nn.Module, *inputs: Context, **named: Any) -> Any:
+    def call(net: BoundedNet, *inputs: Context, **named: Any) -> Any:
         try:
-            return forward(net, *inputs, **named)
+            if not net.in_bfloat16:
+                return forward(net, *inputs, **named)
+            with torch.autocast(next(net.parameters()).device.type, torch.bfloat16):
+                outputs = forward(net, *inputs, **named)
+            return map_context(lambda values: values.to(at_least_float32(values.dtype)), outputs)
         except RuntimeError:
             for tensor in context_tensors([*inputs, named.get("context")]):
                 check_like(tensor, net, type(net).__name__)

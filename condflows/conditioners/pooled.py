@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from condflows.conditioners.layers import BoundedNet, conv, explains_errors, mlp, require, start_at_zero
-from condflows.pyramid import level_of, takes_size
+from condflows.conditioners.layers import BoundedNet, conv, mlp, net_forward, require, start_at_zero
+from condflows.pyramid import by_size, level_of
 from condflows.trace import Context
 
 __all__ = ["GlobalConditioner"]
@@ -57,8 +57,8 @@ class GlobalConditioner(BoundedNet):
         layers += mlp([conv_channels[-1] * grid**spatial_dims, *hidden, num_outputs])
         self.net = start_at_zero(nn.Sequential(*layers))
 
-    @takes_size
-    @explains_errors
+    @by_size
+    @net_forward
     def forward(self, context: Context, size: Sequence[int] | None = None) -> Tensor:
         context = require(self, level_of(context, size), self.context_channels, 2 + self.spatial_dims)
         return self.net(self.bound(context))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condflows.checks import check_count
-from condflows.conditioners.layers import BoundedNet, conv, explains_errors, require
+from condflows.conditioners.layers import BoundedNet, conv, net_forward, require
 from condflows.hooks import is_transformed
 from condflows.trace import Context
 
@@ -78,7 +78,7 @@ class PyramidEncoder(BoundedNet):
         last = features[-1]
         self.whole = nn.Sequential(nn.Linear(last, last), nn.SiLU(), nn.Linear(last, last))
 
-    @explains_errors
+    @net_forward
     def forward(self, context: Context) -> tuple[Tensor, ...]:
         values = self._image(context) if self.classes is None else self._one_hot(context)
         if max(values.shape[2:]) < 2**len(self.features):

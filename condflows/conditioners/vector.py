@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from condflows.bounds import soft_bound_of_asinh
 from condflows.checks import check_like
-from condflows.conditioners.layers import BOUND, BoundedNet, explains_errors, mlp, require, start_at_zero
+from condflows.conditioners.layers import BOUND, BoundedNet, mlp, net_forward, require, start_at_zero
 from condflows.rows import concat_rows, shares_context
 from condflows.trace import Context
 
@@ -48,7 +48,7 @@ class MLPConditioner(BoundedNet):
         self.net = start_at_zero(nn.Sequential(*mlp([num_inputs + context_features, *hidden, num_outputs])))
 
     @shares_context
-    @explains_errors
+    @net_forward
     def forward(self, inputs: Tensor, context: Context = None) -> Tensor:
         inputs = require(self, inputs, self.num_inputs)
         if self.context_features:

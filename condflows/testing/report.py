@@ -11,7 +11,9 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from condflows.actnorm import ActNorm
+from condflows.conditioners.layers import BoundedNet
 from condflows.couplings import AffineCoupling
+from condflows.flow import Flow
 from condflows.luconv import LUConv1x1
 from condflows.pairs import PairedFlow
 from condflows.trace import Context
@@ -24,7 +26,8 @@ class Place(NamedTuple):
     largest absolute value that entered it, and the largest absolute error of ``inverse(forward(x))``.
 
     The scales are the factors of an actnorm or coupling, or the singular values of a 1x1, with the condition number.
-    Errors are in the units of the inputs.
+    Errors are in the units of the inputs. ``nets`` is ``"bfloat16"`` where a net in it runs in bfloat16: its roundings
+    add to the error.
 
     >>> place = testing.invertibility_report(ActNorm(3), torch.ones(5, 3))[0]
     >>> place.largest, place.error, place.min_scale, place.max_scale
@@ -38,6 +41,7 @@ class Place(NamedTuple):
     min_scale: float | None = None
     max_scale: float | None = None
     condition: float | None = None
+    nets: str | None = None
 
 
 class InvertibilityReport(tuple[Place, ...]):
@@ -54,10 +58,14 @@ class InvertibilityReport(tuple[Place, ...]):
         for name, kind, *figures in self:
             outer = [other for other in outer if name.startswith(other)]
             label = "  " * len(outer) + name.removeprefix(outer[-1] if outer else "")
-            rows.append((label, kind, *("" if figure is None else f"{figure:.2g}" for figure in figures)))
+            rows.append((label, kind, *map(_cell, figures)))
             outer.append(f"{name}." if name else "")
         first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
         return "\n".join(f"{a:{first}}  {b:{second}}" + "".join(f"{cell:>11}" for cell in row) for a, b, *row in rows)
+
+
+def _cell(figure: float | str | None) -> str:
+    return figure if isinstance(figure, str) else "" if figure is None else f"{figure:.2g}"
 
 
 @torch.no_grad()
@@ -79,7 +87,7 @@ def invertibility_report(flow: nn.Module, inputs: Tensor, context: Context = Non
     ('_transform', True, True)
     """
     flow = copy.deepcopy(flow)  # which is not compiled, and free to be hooked
-    runs = [(getattr(flow, "_transform", flow), inputs, context)]
+    runs = [(getattr(flow, "_transform", flow), inputs, flow._embedded(context) if isinstance(flow, Flow) else context)]
     if isinstance(flow, PairedFlow):
         x_a = context[0] if isinstance(context, (tuple, list)) else context
         runs = [(flow.source.transform, x_a, None), (flow.target.transform, inputs, flow._trace(context))]
@@ -116,4 +124,8 @@ def _place(name: str, bijector: Any, outputs: Tensor, inputs: Tensor, context: C
     restored = bijector.inverse(outputs, context)[0]
     low, high = (None, None) if scales is None else (float(scales.min()), float(scales.max()))
     return Place(name, type(bijector).__name__, float(inputs.abs().max()), float((restored - inputs).abs().max()),
-                 low, high, condition)
+                 low, high, condition, "bfloat16" if any(map(_rounds, bijector.modules())) else None)
+
+
+def _rounds(module: Any) -> bool:
+    return isinstance(module, BoundedNet) and module.in_bfloat16

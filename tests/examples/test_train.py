@@ -203,10 +203,24 @@ def test_learned_noise_is_trained_with_the_model(model, tmp_path):
     assert bits(run, scenes, 3, 2, 0)["mean"] != values["mean"]
 
 
-def test_learned_noise_needs_a_likelihood(capsys):
+@pytest.mark.parametrize("option", [["--dequantization", "variational"], ["--nets", "bfloat16"]])
+def test_options_that_are_for_flows_alone(option, capsys):
     with pytest.raises(SystemExit):
-        train.main(["--model", "pix2pix", "--dequantization", "variational"])
-    assert "--dequantization variational: pix2pix has no likelihood" in capsys.readouterr().err
+        train.main(["--model", "pix2pix", *option])
+    assert "--dequantization and --nets: pix2pix has no likelihood" in capsys.readouterr().err
+
+
+def test_nets_in_bfloat16_are_those_of_the_run(tmp_path):
+    options = [*TINY, "--epochs", "1", "--warmup-steps", "0"]
+    for name in ("float32", "bfloat16"):
+        train.main([*options, "--nets", name, "--out", str(tmp_path / name)])
+    curves = [[float(row["bits_per_dim"]) for row in rows(tmp_path / name, "step")] for name in ("float32", "bfloat16")]
+    assert curves[0] != curves[1]
+    assert curves[0] == pytest.approx(curves[1], abs=0.02)
+    low, plain = ({module.in_bfloat16 for module in Run(tmp_path / name).model.modules()
+                   if hasattr(module, "in_bfloat16")} for name in ("bfloat16", "float32"))
+    assert low == {True}
+    assert plain == {False}
 
 
 def test_photo2label_swaps_the_pair(tmp_path):

@@ -56,6 +56,9 @@ class Config:
     """Number of parts in which each process computes its pairs of a step, one after the other, to save memory."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the conditioners' nets in training; all else, validation and samples included, is in float32."""
+    nets: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the conditioners' nets in training, validation and use alike; bfloat16 is faster for wide nets on
+    machines that have units for it, and round trips are then exact to about a level of 8-bit images."""
     compile: bool = False
     """Compile the steps of the flow, which takes minutes at first and is faster from then on."""
     epochs: int = 7

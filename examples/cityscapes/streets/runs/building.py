@@ -1,20 +1,21 @@
 """Models with the dequantization that they are trained with."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from condflows import VariationalDequantization
+from condflows import VariationalDequantization, bfloat16_nets
 from models import MODELS
 
 
-def build(name: str, arguments: dict[str, Any], dequantization: str = "uniform") -> Any:
-    """Build a model, which has a ``dequantization`` where its noise is learned."""
+def build(name: str, arguments: Mapping[str, Any], dequantization: str = "uniform", nets: str = "float32") -> Any:
+    """Build a model, with nets of a precision, and a ``dequantization`` where its noise is learned."""
     model: Any = MODELS[name](**arguments)
     if dequantization == "variational":
         model.dequantization = VariationalDequantization(arguments.get("channels", 3))
-    return model
+    return bfloat16_nets(model) if nets == "bfloat16" else model
 
 
 def with_learned_noise(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,8 @@ def install(writer: Version) -> str:
 def build_model(config: Mapping[str, Any], where: object) -> Any:
     """Build the model of a configuration, with initial weights."""
     try:
-        return build(config["model"], config["model_arguments"], config.get("dequantization", "uniform"))
+        options = {name: config[name] for name in ("dequantization", "nets") if name in config}
+        return build(config["model"], config["model_arguments"], **options)
     except Exception as error:  # what a model's builder raises for arguments of another kind
         writer = other_version(config)
         reason = next(iter(str(error).splitlines()), type(error).__name__)

@@ -27,8 +27,8 @@ try:
 except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
-CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "data_statistics",
-          "versions")
+CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets",
+          "data_statistics", "versions")
 """Keys of a run's config.json that an exported one keeps."""
 
 CARD = """

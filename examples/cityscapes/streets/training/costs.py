@@ -46,7 +46,7 @@ def predict(config: Config) -> Costs:
     # The other processes are not there to wait for, and need no memory here.
     with FakeTensorMode(), Tracker() as tracker, processes.alone():
         with device:
-            model: Any = build(config.model, arguments, config.dequantization)
+            model: Any = build(config.model, arguments, config.dequantization, config.nets)
             batches = [batch_like(config, pairs) for _ in range(config.accumulate)]
         parameters = list(model.parameters())
         for parameter in parameters:

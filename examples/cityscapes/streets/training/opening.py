@@ -66,7 +66,7 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)
-    model: Any = build(config.model, arguments, config.dequantization).to(device)
+    model: Any = build(config.model, arguments, config.dequantization, config.nets).to(device)
     model = model.to(memory_format=torch.channels_last)
     if processes.world() > 1:
         over_all_processes(model)

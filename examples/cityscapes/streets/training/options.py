@@ -27,9 +27,9 @@ def check(config: Config) -> None:
         raise ValueError(f"--ema {config.ema}: a number between 0 and 1 is needed, for example 0.999")
     if config.resume and (config.overwrite or config.out is None):
         raise ValueError("--resume goes on with the run in --out: give that directory, and leave out --overwrite")
-    if config.model == "pix2pix" and config.dequantization != "uniform":
-        raise ValueError(f"--dequantization {config.dequantization}: pix2pix has no likelihood, which it is for; leave "
-                         "it out")
+    if config.model == "pix2pix" and (config.dequantization, config.nets) != ("uniform", "float32"):
+        raise ValueError("--dequantization and --nets: pix2pix has no likelihood and no conditioners, which they are "
+                         "for; leave them out")
     check_temperature(config.temperature, config.model)
 
 
