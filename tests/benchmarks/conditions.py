@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/conditions.py --data ../shared/data/camvid64 --seconds 600
 
-A Glow of photos given label maps is trained four times: each coupling reads the map's colours, resized; a pyramid that an
-encoder makes of the colours, or of the one-hot labels, which actnorms read too; and with the latter, gated residual nets.
-All nets run in bfloat16. Bits per dimension of one draw are of the moving average of the weights.
+A Glow of photos given label maps is trained four times: each coupling reads the map's colours, resized; a pyramid that
+an encoder makes of the colours, or of the one-hot labels, which actnorms read too; and with the latter, gated residual
+nets. All nets run in bfloat16. Bits per dimension of one draw are of the moving average of the weights.
 """
 
 from __future__ import annotations
