@@ -321,7 +321,7 @@ def test_a_far_pyramid_gets_a_warning():
 @pytest.mark.parametrize(("build", "context", "error", "message"), [
     (lambda: PyramidEncoder(1, classes=7), torch.rand(2, 1, 8, 8), TypeError, "integer labels, 0 to 6"),
     (lambda: PyramidEncoder(1, classes=7), torch.full((2, 8, 8), 7), ValueError, "from 0 to 6, or 255"),
-    (lambda: PyramidEncoder(1, classes=7), torch.full((2, 8, 8), -1), ValueError, "got -1 to -1 in 128 places"),
+    (lambda: PyramidEncoder(1, classes=7), torch.full((2, 8, 8), -1), ValueError, "got -1 to -1; build it"),
     (lambda: PyramidEncoder(2, classes=7), torch.zeros(2, 8, 8).long(), ValueError, "labels of 2 channels and 2"),
     (lambda: PyramidEncoder(1, classes=7), torch.zeros(2, 4, 4).long(), ValueError, "a side of at least 8"),
     (lambda: PyramidEncoder(3), torch.rand(2, 1, 8, 8), ValueError, "3 channels in dimension 1"),

@@ -57,11 +57,11 @@ class ConvNet(nn.Sequential):
         return max([1, *(getattr(module, "out_channels", 1) for module in hidden)])
 
 
-def conv_net(spatial_dims: int, *channels: int, checkpoint: bool = False) -> ConvNet:
-    """Build a 3x3 convolution, 1x1 convolutions and a 3x3 convolution with these channels, and ReLUs between."""
+def conv_net(spatial_dims: int, *channels: int, checkpoint: bool = False, kernel: int = 3) -> ConvNet:
+    """Build convolutions with these channels, the first and last 3x3, the others 1x1, and ReLUs between."""
     layers: list[nn.Module] = []
-    for inputs, outputs, kernel in zip(channels, channels[1:], (3, *[1] * (len(channels) - 3), 3), strict=False):
-        layers += [conv(spatial_dims, inputs, outputs, kernel), nn.ReLU()]
+    for inputs, outputs, own in zip(channels, channels[1:], (kernel, *[1] * (len(channels) - 3), kernel), strict=False):
+        layers += [conv(spatial_dims, inputs, outputs, own), nn.ReLU()]
     return ConvNet(*layers[:-1], checkpoint=checkpoint)
 
 

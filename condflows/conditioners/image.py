@@ -31,7 +31,8 @@ class CouplingConditioner(BoundedNet):
         width: the number of channels of the hidden layers.
         context_channels: the number of channels of the context, 0 for an unconditional coupling.
         spatial_dims: the number of spatial dimensions, 1 to 3.
-        context_width: the number of channels of the encoder's hidden layer.
+        context_width: the number of channels of the encoder's hidden layer; 0 for no encoder, where the context is
+            encoded already and is appended to the first part itself.
         checkpoint: recompute the hidden layers of large images in the backward pass, piece by piece.
         num_outputs: the number of channels of the outputs; by default ``2 * (C // 2)``, what an affine coupling needs.
 
@@ -48,9 +49,12 @@ class CouplingConditioner(BoundedNet):
                  context_width: int = 128, checkpoint: bool = False, num_outputs: int | None = None):
         super().__init__()
         self.context_channels = context_channels
-        if context_channels:
-            self.encoder = conv_net(spatial_dims, context_channels, context_width, num_channels, checkpoint=checkpoint)
-        inputs = num_channels - num_channels // 2 + (num_channels if context_channels else 0)
+        code_channels = context_channels
+        self.encoder = None
+        if context_channels and context_width:
+            code_channels = num_channels
+            self.encoder = conv_net(spatial_dims, context_channels, context_width, code_channels, checkpoint=checkpoint)
+        inputs = num_channels - num_channels // 2 + code_channels
         outputs = 2 * (num_channels // 2) if num_outputs is None else num_outputs
         self.net = start_at_zero(conv_net(spatial_dims, inputs, width, width, outputs, checkpoint=checkpoint))
 
@@ -65,7 +69,9 @@ class CouplingConditioner(BoundedNet):
         inputs = self.bound(inputs)
         if self.context_channels:
             context = self.bound(require(self, level_of(context, inputs.shape[2:]), self.context_channels))
-            code = self.encoder(resize(context, inputs)).relu()
+            code = resize(context, inputs)
+            if self.encoder is not None:
+                code = self.encoder(code).relu()
             inputs = concat_rows(inputs, code.to(inputs.dtype), type(self).__name__)
         return self.net(inputs)
 
@@ -118,6 +124,7 @@ class MapConditioner(BoundedNet):
         num_outputs: ``2*C`` for an actnorm of C channels.
         width: the number of channels of the hidden layers.
         spatial_dims: the number of spatial dimensions, 1 to 3.
+        kernel: the side of the first and last convolution; 1 where the context is encoded already.
 
     Raises:
         ValueError: a context of another number of channels or spatial dimensions, ``spatial_dims`` other than 1 to 3.
@@ -128,11 +135,12 @@ class MapConditioner(BoundedNet):
     torch.Size([2, 8, 8, 8])
     """
 
-    def __init__(self, context_channels: int, num_outputs: int, width: int = 128, spatial_dims: int = 2):
+    def __init__(self, context_channels: int, num_outputs: int, width: int = 128, spatial_dims: int = 2,
+                 kernel: int = 3):
         super().__init__()
         self.context_channels = context_channels
         self.spatial_dims = spatial_dims
-        self.net = start_at_zero(conv_net(spatial_dims, context_channels, width, width, num_outputs))
+        self.net = start_at_zero(conv_net(spatial_dims, context_channels, width, width, num_outputs, kernel=kernel))
 
     @by_size
     @net_forward

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from condflows.checks import check_count
 from condflows.conditioners.layers import BoundedNet, conv, net_forward, require
-from condflows.hooks import is_transformed
 from condflows.trace import Context
 
 __all__ = ["PyramidEncoder"]
@@ -78,9 +77,11 @@ class PyramidEncoder(BoundedNet):
         last = features[-1]
         self.whole = nn.Sequential(nn.Linear(last, last), nn.SiLU(), nn.Linear(last, last))
 
-    @net_forward
     def forward(self, context: Context) -> tuple[Tensor, ...]:
-        values = self._image(context) if self.classes is None else self._one_hot(context)
+        return self._maps(self._image(context) if self.classes is None else self._one_hot(context))
+
+    @net_forward
+    def _maps(self, values: Tensor) -> tuple[Tensor, ...]:
         if max(values.shape[2:]) < 2**len(self.features):
             raise ValueError(f"PyramidEncoder with {len(self.features)} levels expects a side of at least "
                              f"{2**len(self.features)}, got shape {tuple(values.shape)}; build it with fewer features")
@@ -110,17 +111,17 @@ class PyramidEncoder(BoundedNet):
         if labels.ndim != 2 + self.spatial_dims or labels.shape[1] != self.channels:
             raise ValueError(f"PyramidEncoder expects labels of {self.channels} channels and {self.spatial_dims} "
                              f"spatial dimensions, got shape {tuple(labels.shape)}; build it for their channels")
+        table = torch.eye(classes + 1, classes, dtype=next(self.parameters()).dtype, device=labels.device)
         labels = labels.long()
-        unknown = labels == self.nothing
-        if labels.device.type == "cpu" and not is_transformed():
-            wrong = labels[((labels < 0) | (labels >= classes)) & ~unknown]
-            if len(wrong):
-                raise ValueError(f"PyramidEncoder expects labels from 0 to {classes - 1}, or {self.nothing} where "
-                                 f"nothing is known, got {int(wrong.min())} to {int(wrong.max())} in {len(wrong)} "
-                                 "places; build it for more classes, or number the labels from 0")
-        each = torch.arange(classes, device=labels.device).view(-1, *(1 for _ in range(self.spatial_dims)))
-        one_hot = (labels.unsqueeze(2) == each) & ~unknown.unsqueeze(2)
-        return one_hot.flatten(1, 2).to(next(self.parameters()).dtype)
+        rows = torch.where(labels == self.nothing, classes, torch.where(labels == classes, -1, labels))
+        try:
+            one_hot = F.embedding(rows, table)
+        except IndexError as error:
+            known = labels[labels != self.nothing]
+            raise ValueError(f"PyramidEncoder expects labels from 0 to {classes - 1}, or {self.nothing} where nothing "
+                             f"is known, got {int(known.min())} to {int(known.max())}; build it for more classes, or "
+                             "number the labels from 0") from error
+        return one_hot.movedim(-1, 2).flatten(1, 2)
 
 
 class Residual(nn.Module):

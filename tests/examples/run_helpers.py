@@ -64,6 +64,8 @@ def make_run(path, name="full_glow", **config):
         config: entries of its configuration, in place of these.
     """
     arguments = {"depth": 5, "width": 4} if name == "pix2pix" else {"steps": (1, 1), "width": 4}
+    if name == "encoded_glow":
+        arguments["classes"] = 34
     if config.get("boundaries"):
         arguments["side_channels"] = 1
     torch.manual_seed(0)

@@ -88,8 +88,11 @@ def test_parameters_and_operations_are_those_of_a_real_step(name):
     config = options(*arguments, "--batch-size", "2")
     model = MODELS[name](**model_arguments(config))
     objective = (Adversarial if name == "pix2pix" else Likelihood)(model, config)
+    given, x_b = torch.rand(2, 2, 3, *config.image_size)
+    if name == "encoded_glow":
+        given = torch.randint(34, (2, 1, *config.image_size))
     with FlopCounterMode(display=False) as counter:
-        objective.update([(torch.rand(2, 3, *config.image_size), torch.rand(2, 3, *config.image_size))])
+        objective.update([(given, x_b)])
     found = predict(*arguments, "--batch-size", "2")
     assert found.parameters == sum(p.numel() for p in model.parameters())
     # The counter's hooks keep actnorms and the 1x1 convolutions after them from becoming one product.

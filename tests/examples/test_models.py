@@ -1,4 +1,4 @@
-"""The models of the paper: which operation reads what, their sizes, and pix2pix."""
+"""The models of the paper and our own: which operation reads what, their sizes, and pix2pix."""
 
 import inspect
 from pathlib import Path
@@ -26,23 +26,24 @@ def tiny(name, **options):
 
 
 def test_names_and_signatures():
-    assert list(MODELS) == ["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix"]
+    assert list(MODELS) == ["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix",
+                            "encoded_glow"]
     for name in FLOWS:
         parameters = inspect.signature(MODELS[name]).parameters
         assert list(parameters)[:3] == ["channels", "steps", "width"]
-        expected = ((8, 8, 8), 104) if name == "c_glow_v1" else ((16,) * 4, 512)
+        expected = {"c_glow_v1": ((8, 8, 8), 104), "encoded_glow": ((8, 8, 8), 256)}.get(name, ((16,) * 4, 512))
         assert (parameters["steps"].default, parameters["width"].default) == expected
         assert parameters["channels"].default == 3
 
 
-@pytest.mark.parametrize("name", ["full_glow", "c_glow", "dual_glow", "c_flow", "glow", "pix2pix"])
+@pytest.mark.parametrize("name", ["full_glow", "c_glow", "dual_glow", "c_flow", "glow", "pix2pix", "encoded_glow"])
 def test_a_model_is_one_short_file_in_the_same_order(name):
     text = (Path(models.__file__).parent / f"{name}.py").read_text()
     assert len(text.splitlines()) <= 120
     if name != "pix2pix":
         head = text.split('"""')[1]
         operations = [line.split()[0] for line in head.splitlines() if line.startswith("    ")]
-        assert operations == ["actnorm", "1x1", "coupling", "priors"]
+        assert operations == [*(["encoder"] if name == "encoded_glow" else []), "actnorm", "1x1", "coupling", "priors"]
 
 
 def conditional(flow):
@@ -61,7 +62,8 @@ def conditional(flow):
 def test_which_operation_reads_what():
     every = {"ActNorm", "LUConv1x1", "CouplingConditioner"}
     expected = {"full_glow": every, "c_glow_v1": every, "c_glow_v2": every, "dual_glow": {"OfLatents", "ActNorm map"},
-                "c_flow": {"CouplingConditioner"}, "glow": set()}
+                "c_flow": {"CouplingConditioner"}, "glow": set(),
+                "encoded_glow": {"CouplingConditioner", "ActNorm map"}}
     for name in FLOWS:
         model = tiny(name)
         assert conditional(model.target if name in PAIRED else model) == expected[name], name
@@ -176,3 +178,22 @@ def test_pix2pix_samples():
         model.sample(1, x_a, temperature=0.5)
     with pytest.raises(ValueError, match="multiples of 32"):
         model.sample(1, torch.rand(1, 3, 32, 48))
+
+
+def test_encoded_glow_reads_labels():
+    model = perturb(MODELS["encoded_glow"](steps=(1, 1), width=8, classes=34), 0.05).double()
+    labels = torch.randint(34, (2, 1, 16, 32), dtype=torch.uint8)
+    x_b = torch.rand(2, 3, 16, 32, dtype=torch.float64)
+    condflows.initialize(model, x_b, context=labels)
+    noise = model.transform_to_noise(x_b, labels)
+    torch.testing.assert_close(model.transform_from_noise(noise, labels), x_b, rtol=0, atol=1e-9)
+    unknown = torch.full_like(labels, 255)
+    assert not torch.allclose(model.log_prob(x_b, unknown), model.log_prob(x_b, labels))
+    # A class that is swapped with another is another condition, however alike their colours are.
+    swapped = torch.where(labels == 13, 17, torch.where(labels == 17, 13, labels))
+    assert not torch.allclose(model.log_prob(x_b, swapped), model.log_prob(x_b, labels))
+    # Every prior and actnorm reads the map of its own level.
+    encoder = model._embedding_net
+    assert [tuple(level.shape[1:]) for level in encoder(labels)] == [(32, 8, 16), (48, 4, 8)]
+    with pytest.raises(ValueError, match="expects features for 5 levels"):
+        MODELS["encoded_glow"](steps=(1,) * 5)

@@ -16,7 +16,8 @@ class Config:
 
     preset: Literal["small", "paper-256", "paper-512x1024", "native-1024x2048"] = "small"
     """Set of defaults; every other option overrides one of them."""
-    model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix"] = "full_glow"
+    model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix",
+                   "encoded_glow"] = "full_glow"
     """Model to train, one of those in models/."""
     direction: Literal["label2photo", "photo2label"] = "label2photo"
     """Direction of the model: photos given label maps, or label maps given photos."""
@@ -97,6 +98,16 @@ class Config:
     workers: int = 0
     """Number of processes that read data beside the training."""
 
+    @property
+    def given_labels(self) -> bool:
+        """True if the model is given the map of label ids, not its colours."""
+        return given_labels(self.model, self.direction)
+
+
+def given_labels(model: str, direction: str) -> bool:
+    """Tell if a model is given the map of label ids, not its colours."""
+    return model == "encoded_glow" and direction == "label2photo"
+
 
 PAPER = Config(
     steps=None, width=None, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0, linear_decay=False,
@@ -117,6 +128,7 @@ MODEL_SETTINGS: dict[str, dict[str, Any]] = {
     "c_glow_v1": {"source_weight": None},
     "c_glow_v2": {"source_weight": None},
     "glow": {"source_weight": None},
+    "encoded_glow": {"source_weight": None},
     "pix2pix": {"source_weight": None, "steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
                 "checkpoint_activations": False, "temperature": 1.0},
 }

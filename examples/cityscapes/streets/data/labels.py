@@ -10,6 +10,8 @@ import numpy as np
 
 IGNORED = 255
 """Training id of all labels that are left out of training and evaluation."""
+CLASSES = 34
+"""Number of official ids, 0 to 33; 255 stands for -1."""
 
 
 class Label(NamedTuple):

@@ -18,14 +18,16 @@ class Pairs:
     """Conversion of batches into ``(context, x_b)``, the given and the modelled image, float in [0, 1) on ``device``.
 
     The context is x_a, the given image, or with ``boundaries`` ``(x_a, side)``, where side is 1 on the edges of objects
-    and 0 elsewhere. The noise of dequantization and the choice of mirrored pairs depend on ``seed``, the name of the
-    item and the number of the ``draw`` alone: not on the batch, its order, or the process that reads it.
+    and 0 elsewhere; or with ``labels`` the map of label ids, integers ``(batch, 1, height, width)``. The noise of
+    dequantization and the choice of mirrored pairs depend on ``seed``, the name of the item and the number of the
+    ``draw`` alone: not on the batch, its order, or the process that reads it.
     """
 
-    def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0):
+    def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0,
+                 labels: bool = False):
         if boundaries and direction != "label2photo":
             raise ValueError("--boundaries are edges of the label map, which photo2label is to predict: leave it out")
-        self.device, self.boundaries, self.seed = device, boundaries, seed
+        self.device, self.boundaries, self.seed, self.labels = device, boundaries, seed, labels
         self.source, self.target = DIRECTIONS[direction]
         self.noise = torch.Generator(device).manual_seed(seed)
         self._own = torch.Generator(device)
@@ -40,6 +42,8 @@ class Pairs:
 
     def context(self, batch: dict[str, Any], draw: int = 0) -> Context:
         """Return the context alone; the batch may lack the modelled image."""
+        if self.labels:
+            return batch["label"].unsqueeze(1).to(self.device)
         x_a = self._dequantized(self.source, batch, draw)
         return (x_a, boundaries(batch).to(self.device)) if self.boundaries else x_a
 

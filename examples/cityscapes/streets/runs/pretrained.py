@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.trace import Context
+from streets.config.training import given_labels
 from streets.runs import configuration
 from streets.runs import weights as stored
 from streets.system import files
@@ -48,8 +49,13 @@ model = Pretrained.from_pretrained("...")  # the name or the directory of this m
 samples = model.sample(5, x_a{{ ", temperature=0.8" if flow }})  # (batch, 5, 3, height, width)
 ```
 
+{% if labels -%}
+`x_a` are maps of Cityscapes' label ids, integers (batch, 1, height, width), 255 where nothing is known.
+The samples are {{ wanted }}, float in [0, 1).
+{%- else -%}
 `x_a` are {{ given }} and the samples {{ wanted }}, both float in [0, 1).
 `x_a` has the shape (batch, 3, height, width).
+{%- endif %}
 {%- if boundaries %}
 The model takes `(x_a, side)`, where `side` of shape (batch, 1, height, width) is 1 on the edges of objects, else 0.
 {%- endif %}
@@ -131,7 +137,8 @@ class Pretrained(
         given, wanted = IMAGES[direction]
         facts = {"model": self.config["model"], "direction": direction, "height": height, "width": width,
                  "version": configuration.versions()["condflows"], "flow": self.config["model"] != "pix2pix",
-                 "boundaries": self.config["boundaries"], "given": given, "wanted": wanted}
+                 "boundaries": self.config["boundaries"], "given": given, "wanted": wanted,
+                 "labels": given_labels(self.config["model"], direction)}
         return super().generate_model_card(*args, **facts | options)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from models import MODELS
+from streets.config.training import given_labels
 from streets.data.pairs import Pairs
 from streets.runs.configuration import read_config
 from streets.runs.curves import Row, read_curves
@@ -27,7 +28,8 @@ class Run:
 
     def pairs(self, seed: int = 0) -> Pairs:
         """Return the conversion of a data set's batches into inputs of the model."""
-        return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed)
+        return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed,
+                     given_labels(self.name, self.direction))
 
     def metrics(self) -> list[Row]:
         """Read the rows of metrics.csv; an exported model has none."""

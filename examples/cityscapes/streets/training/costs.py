@@ -71,6 +71,8 @@ def predict(config: Config) -> Costs:
 
 def batch_like(config: Config, pairs: int) -> Batch:
     """Make a batch of zeros of the shape of a training's."""
+    if config.given_labels:
+        return torch.zeros(pairs, 1, *config.image_size, dtype=torch.uint8), torch.zeros(pairs, 3, *config.image_size)
     x_a, x_b, side = (torch.zeros(pairs, channels, *config.image_size).contiguous(memory_format=torch.channels_last)
                       for channels in (3, 3, 1))
     return ((x_a, side) if config.boundaries else x_a), x_b

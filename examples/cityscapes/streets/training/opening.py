@@ -61,7 +61,7 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     """Build a training, or load it from the last checkpoint of the run that goes on."""
     main = processes.rank() == 0
     arguments = model_arguments(config)
-    pairs = Pairs(device, config.direction, config.boundaries, config.seed)
+    pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels)
     train_set, val_set = (open_readable(config, name, device) for name in ("train", "val"))
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 

@@ -7,6 +7,7 @@ from typing import Any
 from models import MODELS
 from streets.config.checks import check_counts, check_finite, check_temperature
 from streets.config.training import Config
+from streets.data.labels import CLASSES
 from streets.data.png import MOST_SIDE
 
 MOST_STEPS = 1000
@@ -37,7 +38,8 @@ def model_arguments(config: Config) -> dict[str, Any]:
     """Return the arguments of the model's builder; an option that the model lacks, or a wrong size, is an error."""
     accepted = inspect.signature(MODELS[config.model]).parameters
     given = {"steps": config.steps, "width": config.width, "context_width": config.context_width,
-             "checkpoint": config.checkpoint_activations or None, "side_channels": 1 if config.boundaries else None}
+             "checkpoint": config.checkpoint_activations or None, "side_channels": 1 if config.boundaries else None,
+             "classes": CLASSES if config.given_labels else None}
     options = {"checkpoint": "checkpoint_activations", "side_channels": "boundaries"}
     arguments = {name: value for name, value in given.items() if value is not None}
     for name in arguments:

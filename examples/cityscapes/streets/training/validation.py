@@ -22,7 +22,7 @@ def validate(training: Training, model: Any) -> float:
     """Return the mean figure of the split; the noise is always the same, each process does its share of the pairs."""
     model.eval()
     config, device = training.config, training.device
-    pairs = Pairs(device, config.direction, config.boundaries)
+    pairs = Pairs(device, config.direction, config.boundaries, labels=config.given_labels)
     own = Subset(training.val_set, range(processes.rank(), len(training.val_set), processes.world()))
     size = max(1, config.batch_size // (processes.world() * config.accumulate))
     total = torch.zeros(2, dtype=torch.float64, device=device)
@@ -39,7 +39,7 @@ def sample_grid(training: Training, model: Any) -> Tensor:
     """Draw rows of the given image, the real one and samples, for scenes spread over the split; always the same."""
     model.eval()
     config = training.config
-    pairs = Pairs(training.device, config.direction, config.boundaries)
+    pairs = Pairs(training.device, config.direction, config.boundaries, labels=config.given_labels)
     batch = default_collate([training.val_set[i] for i in spread(len(training.val_set), GRID_ROWS)])
     context = pairs.context(batch)
     # One sample at a time, for the memory that large images need.
