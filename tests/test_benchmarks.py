@@ -1,4 +1,4 @@
-"""Two benchmarks run at sizes of seconds: the one that needs a GPU, without one, and the one that needs photos."""
+"""Benchmarks run at sizes of seconds: the one that needs a GPU without one, those of photos on small or drawn ones."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,3 +51,30 @@ def test_gains_on_photos(tmp_path):
     assert [row[0] for row in rows[2:]] == ["one normal", "affine", "spline", "mixture"]
     assert all(-200 < float(row[4]) < -50 for row in rows[2:])  # independent, uniform on 256 levels: -88.7
     assert all(int(row[3].replace(",", "")) > 0 for row in rows[3:])
+
+
+def test_conditions_on_drawn_scenes():
+    rows = table("tests/benchmarks/conditions.py", "--seconds", "0.05", "--steps", "1", "1", "1", "--width", "8",
+                 "--gated-width", "8")
+    assert [row[0] for row in rows[2:]] == [
+        "label colours", "pyramid of colours", "pyramid of labels", "the same, gated nets"]
+    assert all(4 < float(cell.split()[0]) < 12 for row in rows[2:] for cell in row[3:])
+
+
+def test_dequantization_and_bfloat16_of_a_run(tmp_path):
+    run = tmp_path / "run"
+    train.main(["--model", "glow", "--generated", "8", "--epochs", "1", "--image-size", "16", "32", "--steps", "1", "1",
+                "--width", "8", "--batch-size", "4", "--out", str(run)])
+    rows = table("tests/benchmarks/dequantization.py", str(run), "--epochs", "1", "--draws", "2", "--seeds", "1")
+    assert [row[1:3] for row in rows[2:]] == [
+        [noise, split] for noise in ("uniform", "variational") for split in ("val", "test")]
+    assert all(float(row[4]) <= float(row[3]) for row in rows[2:])
+    rows = table("tests/benchmarks/bfloat16.py", "--run", str(run), "--photos", "2")
+    assert len(rows) == 2 + 7
+    assert float(rows[2][1]) < 1e-4 < float(rows[3][1])
+
+
+def test_times_of_a_net_in_bfloat16():
+    rows = table("tests/benchmarks/bfloat16.py", "--widths", "8", "16", "--rounds", "1")
+    assert [row[0] for row in rows[2:]] == ["8", "16"]
+    assert all(float(row[3]) > 0 for row in rows[2:])

@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bfloat16.py
     OMP_NUM_THREADS=1 python tests/benchmarks/bfloat16.py --run runs/glow --data ../shared/data/camvid64
 
-The second takes a run of train.py and photos of its test split: round trips and bits per dimension, with all layers of
-its nets in bfloat16, and with what might lower the error: some layers in float32, or inputs rounded to a grid.
+The second takes a run of train.py and photos of a test split, or drawn scenes: round trips and bits per dimension, with
+all layers of its nets in bfloat16, and with what might lower the error: some layers in float32, or inputs rounded to a
+grid.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ VARIANTS = {
 
 
 @torch.no_grad()
-def exactness(run: Path, data: Path, photos: int) -> None:
+def exactness(run: Path, data: Path | None, photos: int) -> None:
     """Print the errors of a trained flow's round trips, and how far its bits are from those of float32 nets."""
     from torch.utils.data import default_collate
 
@@ -81,7 +82,7 @@ def exactness(run: Path, data: Path, photos: int) -> None:
     from streets.runs.run import Run
 
     trained = Run(run)
-    dataset = open_dataset(data, "test", trained.image_size, 0)
+    dataset = open_dataset(data, "test", trained.image_size, 8)
     batch = default_collate([dataset[i] for i in spread(len(dataset), photos)])
     pairs = trained.pairs()
     context, x = pairs.context(batch), pairs.modelled(batch)
@@ -111,7 +112,7 @@ def speed(widths: tuple[int, ...], rounds: int) -> None:
               f"{ratio(times['float32'], times['bfloat16']):.2f} |")
 
 
-def main(run: Path | None = None, data: Path = Path("../shared/data/camvid64"), photos: int = 8,
+def main(run: Path | None = None, data: Path | None = None, photos: int = 8,
          widths: tuple[int, ...] = (64, 128, 256, 512), rounds: int = 7) -> None:
     torch.set_num_threads(1)
     if run is None:
