@@ -71,7 +71,8 @@ def test_dequantization_and_bfloat16_of_a_run(tmp_path):
     assert all(float(row[4]) <= float(row[3]) for row in rows[2:])
     rows = table("tests/benchmarks/bfloat16.py", "--run", str(run), "--photos", "2")
     assert len(rows) == 2 + 7
-    assert float(rows[2][1]) < 1e-4 < float(rows[3][1])
+    assert float(rows[2][1]) < 1e-4
+    assert all(float(row[1]) < 0.02 for row in rows[3:])
 
 
 def test_times_of_a_net_in_bfloat16():
