@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from condflows import AffineCoupling
 from condflows.conditioners import (
     ConvConditioner,
     CouplingConditioner,
@@ -8,7 +9,7 @@ from condflows.conditioners import (
     MapConditioner,
     MLPConditioner,
 )
-from condflows.testing import perturb
+from condflows.testing import check_bijector, perturb
 
 NETS = {
     "global": (lambda d: GlobalConditioner(3, 7, d), False),
@@ -127,3 +128,22 @@ def test_large_images_are_convolved_channels_last_with_the_same_result():
     for got, want in zip(*(torch.autograd.grad(outputs, [inputs, context, *net.parameters()], weights)
                            for outputs in (together, apart)), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), ()])
+def test_an_encoded_context_is_appended_itself(size):
+    """Compare with the layers called by hand."""
+    net = perturb(CouplingConditioner(4, 8, 3, context_width=0)).double()
+    inputs, context = torch.randn(2, 2, 8, 8).double(), torch.randn(2, 3, *size).double()
+    seen = net.bound(context) if size else net.bound(context)[:, :, None, None].expand(2, 3, 8, 8)
+    seen = torch.nn.functional.avg_pool2d(seen, 2) if size == (16, 16) else seen
+    torch.testing.assert_close(net(inputs, context), net.net(torch.cat([net.bound(inputs), seen], 1)))
+    check_bijector(AffineCoupling(4, net), torch.randn(2, 4, 3, 3).double(), context)
+
+
+def test_a_map_conditioner_of_single_positions():
+    net = perturb(MapConditioner(3, 4, 8, kernel=1)).double()
+    context = torch.randn(1, 3, 4, 4, requires_grad=True, dtype=torch.float64)
+    gradient, = torch.autograd.grad(net(context)[0, :, 1, 2].sum(), context)
+    assert gradient[0, :, 1, 2].abs().sum() > 0
+    assert (gradient.abs().sum((0, 1)) > 0).sum() == 1
