@@ -24,6 +24,7 @@ from condflows import (
     SplineCoupling,
     Split,
     Squeeze,
+    VariationalDequantization,
     glow_step,
     multiscale,
     sigmoid_affine,
@@ -72,6 +73,10 @@ def coarse(batch, size, random):
 
 def pyramid(batch, size, random):
     return tuple(random(batch, IMAGE, *(n // side for n in size)) for side in (2, 4))
+
+
+def code(batch, size, random):
+    return random(batch, 4, *(n // 2 for n in size))
 
 
 def coupling_net(c, d, context=0, width=6, outputs=2):
@@ -156,6 +161,8 @@ for d in range(4):
         "mixture coupling": Entry(lambda d=d: mixture(4, d), 4, size),
         "mixture coupling with one component": Entry(lambda d=d: mixture(3, d, components=1), 3, size),
         "mixture coupling given its own kind": Entry(lambda d=d, k=k: mixture(3, d, k), 3, size, own),
+        "flow of learned noise, given the code of an image": Entry(
+            lambda d=d: VariationalDequantization(2, steps=2, width=4, spatial_dims=d).flow, 2, even if d else (), code),
         "squeeze": Entry(Squeeze, 2, even),
         "squeeze by 3": Entry(partial(Squeeze, 3), 1, tuple(3 for _ in even)),
         "inverse of a squeeze": Entry(lambda: Inverse(Squeeze()), 2**d, size),

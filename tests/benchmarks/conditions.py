@@ -59,7 +59,7 @@ def labels_gated(steps: tuple[int, ...], width: int, gated_width: int) -> Built:
     """Build the Glow that reads a pyramid of the labels, with gated residual nets."""
     def step(c: int) -> cf.Chain:
         f = FEATURES[LEVEL[c]]
-        return cf.glow_step(c, GatedConditioner(c, gated_width, f), MapConditioner(f, 2 * c, 64))
+        return cf.glow_step(c, GatedConditioner(c, gated_width, f), MapConditioner(f, 2 * c, 64, kernel=1))
 
     return flow(steps, step, PyramidEncoder(1, FEATURES, classes=CLASSES)), "label"
 
@@ -72,7 +72,8 @@ def encoded(width: int) -> Callable[[int], cf.Chain]:
     """Return the builder of a step whose coupling and actnorm read the map of their level."""
     def step(c: int) -> cf.Chain:
         f = FEATURES[LEVEL[c]]
-        return cf.glow_step(c, CouplingConditioner(c, width, f, context_width=32), MapConditioner(f, 2 * c, 64))
+        return cf.glow_step(c, CouplingConditioner(c, width, f, context_width=0),
+                            MapConditioner(f, 2 * c, 64, kernel=1))
 
     return step
 
