@@ -203,7 +203,12 @@ class Flow(NFlow):
 
     def _embedded(self, context: Context) -> Context:
         """Return what transform and base read of a context."""
-        return None if context is None else self._embedding_net(context)
+        if context is None:
+            return None
+        embedded = self._embedding_net(context)
+        if embedded is not context and context_tensors(context):
+            check_batch(embedded, context_rows(context), "Flow, of its embedding net,")
+        return embedded
 
     def _note(self, context: Context) -> None:
         """Warn once where nothing reads the context."""

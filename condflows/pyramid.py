@@ -42,7 +42,11 @@ def level_of(context: Any, size: Sequence[int] | None) -> Any:
     for level in context:
         if tuple(level.shape[2:]) == tuple(size):
             return level
-    # Of two that are as near, the larger: it holds more.
-    nearest = min(context, key=lambda level: (abs(math.log(level.shape[2:].numel() / math.prod(size))),
-                                              -level.shape[2:].numel()))
+    # A loop, as torch.compile knows no min with a key. Of two that are as near, the larger: it holds more.
+    wanted, nearest = math.prod(size), context[0]
+    for level in context[1:]:
+        (low, high), (least, most) = (sorted((each.shape[2:].numel(), wanted)) for each in (level, nearest))
+        ratio, best = high * least, most * low
+        if ratio < best or (ratio == best and level.shape[2:].numel() > nearest.shape[2:].numel()):
+            nearest = level
     return F.interpolate(nearest, size=tuple(size), mode="area")

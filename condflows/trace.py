@@ -75,7 +75,7 @@ class Trace(Sequence[Any]):
         for each in maps:
             if not isinstance(each, Tensor) or each.ndim < 2:
                 raise ValueError("expected side information as a tensor (batch, channels, *spatial), got "
-                                 f"{getattr(each, 'shape', each)}; convert it, or add the missing dimensions")
+                                 f"{_described(each)}; convert it, or add the missing dimensions")
             for leaf in self.leaves():
                 if leaf.shape[0] != each.shape[0]:
                     raise ValueError(f"expected side information of batch size {leaf.shape[0]}, got {each.shape[0]}; "
@@ -86,6 +86,13 @@ class Trace(Sequence[Any]):
             return torch.cat([entry, resize(own.to(entry.dtype), entry)], dim=1)
 
         return self.map(beside)
+
+
+def _described(value: Any) -> str:
+    """Describe what was given as side information by its shapes, without the values."""
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {', '.join(map(_described, value)) or 'nothing'}, which is no pyramid"
+    return str(getattr(value, "shape", f"a {type(value).__name__}"))
 
 
 def resize(tensor: Tensor, like: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class VariationalDequantization(nn.Module):
         check_integers(torch.zeros(0, dtype=torch.uint8), bits, "VariationalDequantization")
         self.num_channels, self.spatial_dims, self.bits = num_channels, spatial_dims, bits
         channels = num_channels * 2**spatial_dims
-        self.code = ImageCode(channels, context_channels, width, spatial_dims)
+        self.encoder = ImageCode(channels, context_channels, width, spatial_dims)
         couplings = [AffineCoupling(channels, _net(channels, width, spatial_dims)) for _ in range(steps)]
         turned = [Chain([ReversePermutation(channels), coupling, ReversePermutation(channels)]) if i % 2 else coupling
                   for i, coupling in enumerate(couplings)]
@@ -90,6 +90,10 @@ class VariationalDequantization(nn.Module):
             raise ValueError(f"VariationalDequantization expects images of {self.num_channels} channels and "
                              f"{self.spatial_dims} spatial dimensions, got shape {tuple(images.shape)}; build it "
                              "with num_channels and spatial_dims of the images")
+        if noise is not None and (not isinstance(noise, Tensor) or noise.shape != images.shape):
+            raise ValueError(f"VariationalDequantization expects noise of the images' shape {tuple(images.shape)}, got "
+                             f"{tuple(noise.shape) if isinstance(noise, Tensor) else noise!r}; repeat the images for "
+                             "several draws")
         like = next(self.parameters())
         if noise is None:
             device = generator.device if generator is not None else like.device
@@ -97,7 +101,7 @@ class VariationalDequantization(nn.Module):
         least = torch.finfo(torch.float32).eps / 2  # half the distance of neighbouring values of torch.rand
         start = noise.to(like).clamp(least, 1 - least).logit()
         values = images.to(like.dtype)
-        code = self.code(Squeeze()(2 * values / 2**self.bits - 1)[0], context)
+        code = self.encoder(Squeeze()(2 * values / 2**self.bits - 1)[0], context)
         logits, logabsdet = self.flow(start, code)
         with precise(start):
             log_q = _logistic(start) - _logistic(logits) - logabsdet

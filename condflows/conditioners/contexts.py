@@ -85,7 +85,10 @@ class Select(ChangedContext):
         if not isinstance(self.key, list):
             return self._part(context, self.key)
         parts = [level_of(self._part(context, key), size) for key in self.key]
-        largest = max(parts, key=lambda part: (part.ndim, part.shape[2:].numel()))
+        largest = parts[0]
+        for part in parts[1:]:  # torch.compile knows no max with a key
+            if (part.ndim, part.shape[2:].numel()) > (largest.ndim, largest.shape[2:].numel()):
+                largest = part
         dtype = reduce(torch.promote_types, [part.dtype for part in parts])
         return torch.cat([resize(part.to(dtype), largest) for part in parts], dim=1)
 

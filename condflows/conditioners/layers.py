@@ -64,9 +64,10 @@ def net_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(forward)
     def call(net: BoundedNet, *inputs: Context, **named: Any) -> Any:
         try:
-            if not net.in_bfloat16:
+            device = next(net.parameters()).device.type if net.in_bfloat16 else "meta"
+            if device == "meta":  # which has no autocast
                 return forward(net, *inputs, **named)
-            with torch.autocast(next(net.parameters()).device.type, torch.bfloat16):
+            with torch.autocast(device, torch.bfloat16):
                 outputs = forward(net, *inputs, **named)
             return map_context(lambda values: values.to(at_least_float32(values.dtype)), outputs)
         except RuntimeError:

@@ -90,7 +90,8 @@ def invertibility_report(flow: nn.Module, inputs: Tensor, context: Context = Non
     runs = [(getattr(flow, "_transform", flow), inputs, flow._embedded(context) if isinstance(flow, Flow) else context)]
     if isinstance(flow, PairedFlow):
         x_a = context[0] if isinstance(context, (tuple, list)) else context
-        runs = [(flow.source.transform, x_a, None), (flow.target.transform, inputs, flow._trace(context))]
+        read = flow.target._embedded(flow._trace(context))
+        runs = [(flow.source.transform, x_a, None), (flow.target.transform, inputs, read)]
     names = {module: name for name, module in flow.named_modules() if isinstance(module, Transform)}
     if not names:
         raise TypeError(f"invertibility_report expects a flow or a bijector, got {type(flow).__name__}")
