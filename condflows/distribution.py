@@ -11,7 +11,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from condflows.base import has_rsample
+from condflows.base import has_rsample, reads_context
 from condflows.chain import Chain
 from condflows.checks import check_batch
 from condflows.logit import Logit
@@ -65,7 +65,9 @@ class FlowDistribution(Distribution):
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
         """True if gradients pass through samples, as they do where they pass through those of the base."""
-        return has_rsample(self.flow._distribution, self.flow._embedded(self.context), self.event_shape)
+        base = self.flow._distribution
+        context = self.flow._embedded(self.context) if reads_context(base) else self.context
+        return has_rsample(base, context, self.event_shape)
 
     @property
     def support(self) -> constraints.Constraint:  # type: ignore[override]

@@ -18,7 +18,8 @@ def bfloat16_nets(module: Module, enabled: bool = True) -> Module:
 
     A net's inputs and weights are rounded when it is called, and its outputs are float32 again. Its parameters, scales
     and shifts, log-determinants, matrices of 1x1 convolutions and all else stay float32. The net is the same function
-    in both directions, in training and in sampling; models in float64 stay in float64.
+    in both directions, in training and in sampling; models in float64 stay in float64. Inside of ``torch.func.vmap``
+    torch rounds nothing, and the nets run in float32.
 
     It pays on machines with units for bfloat16, and for wide nets (``docs/performance.md``). Round trips are less
     exact: where the inverse gives a net values whose last bits differ, a rounding may flip
@@ -30,6 +31,7 @@ def bfloat16_nets(module: Module, enabled: bool = True) -> Module:
 
     Raises:
         ValueError: a module without a net of the library.
+        TypeError: an object that is no module.
 
     Returns the module itself.
 
@@ -37,6 +39,8 @@ def bfloat16_nets(module: Module, enabled: bool = True) -> Module:
     >>> net(torch.randn(2, 2, 8, 8)).dtype, net.net[0].weight.dtype
     (torch.float32, torch.float32)
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"bfloat16_nets expects a flow, a bijector or a conditioner, got {type(module).__name__}")
     nets = [net for net in module.modules() if isinstance(net, BoundedNet)]
     if not nets:
         raise ValueError(f"bfloat16_nets expects a module with nets of condflows.conditioners, got "

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from nflows.transforms.permutations import ReversePermutation
+from nflows.transforms.permutations import Permutation
 from torch import Tensor, nn
 
-from condflows.bijector import precise
+from condflows.bijector import at_least_float32, precise
 from condflows.chain import Chain, Inverse
 from condflows.checks import check_count
 from condflows.conditioners import CouplingConditioner, MLPConditioner
 from condflows.conditioners.convnet import conv_net
 from condflows.conditioners.layers import BoundedNet, mlp, net_forward, require
 from condflows.couplings.affine import AffineCoupling
+from condflows.hooks import is_transformed
 from condflows.images import check_integers, in_bins
+from condflows.pyramid import level_of
 from condflows.rows import concat_rows
 from condflows.squeeze import Squeeze
 from condflows.trace import Context, resize
 
 __all__ = ["VariationalDequantization"]
+
+NAME = "VariationalDequantization"
 
 
 class VariationalDequantization(nn.Module):
@@ -64,6 +68,8 @@ class VariationalDequantization(nn.Module):
                  spatial_dims: int = 2, bits: int = 8):
         super().__init__()
         check_count(steps, 1, "VariationalDequantization expects at least 1 step")
+        check_count(width, 1, "VariationalDequantization expects a width of at least 1")
+        check_count(context_channels, 0, "VariationalDequantization expects at least 0 channels of context")
         check_count(num_channels, 1 if spatial_dims else 2,
                     "VariationalDequantization expects at least 1 channel, and 2 for vectors")
         check_integers(torch.zeros(0, dtype=torch.uint8), bits, "VariationalDequantization")
@@ -71,8 +77,9 @@ class VariationalDequantization(nn.Module):
         channels = num_channels * 2**spatial_dims
         self.encoder = ImageCode(channels, context_channels, width, spatial_dims)
         couplings = [AffineCoupling(channels, _net(channels, width, spatial_dims)) for _ in range(steps)]
-        turned = [Chain([ReversePermutation(channels), coupling, ReversePermutation(channels)]) if i % 2 else coupling
-                  for i, coupling in enumerate(couplings)]
+        # Each moves the half that the one before it passed; of an odd number of channels each is moved in its turn.
+        orders = [Permutation(torch.arange(channels).roll(i * (channels // 2))) for i in range(steps)]
+        turned = [Chain([order, coupling, Inverse(order)]) for order, coupling in zip(orders, couplings, strict=True)]
         self.flow = Chain([Squeeze(), *turned, Inverse(Squeeze())])
 
     def forward(self, images: Tensor, context: Context = None, generator: torch.Generator | None = None,
@@ -94,11 +101,17 @@ class VariationalDequantization(nn.Module):
             raise ValueError(f"VariationalDequantization expects noise of the images' shape {tuple(images.shape)}, got "
                              f"{tuple(noise.shape) if isinstance(noise, Tensor) else noise!r}; repeat the images for "
                              "several draws")
+        if noise is not None and not is_transformed() and noise.numel() and not 0 <= noise.min() <= noise.max() < 1:
+            raise ValueError("VariationalDequantization expects uniform noise in [0, 1), got values from "
+                             f"{float(noise.min()):g} to {float(noise.max()):g}")
         like = next(self.parameters())
+        if like.dtype != at_least_float32(like.dtype):
+            raise TypeError(f"VariationalDequantization expects parameters in float32 or float64, got {like.dtype}, "
+                            "which cannot hold noise within a bin; condflows.bfloat16_nets rounds its nets alone")
         if noise is None:
             device = generator.device if generator is not None else like.device
             noise = torch.rand(images.shape, generator=generator, device=device, dtype=like.dtype)
-        least = torch.finfo(torch.float32).eps / 2  # half the distance of neighbouring values of torch.rand
+        least = torch.finfo(torch.float32).eps / 2  # so that logits are finite; 0 is torch.rand's one smaller value
         start = noise.to(like).clamp(least, 1 - least).logit()
         values = images.to(like.dtype)
         code = self.encoder(Squeeze()(2 * values / 2**self.bits - 1)[0], context)
@@ -120,8 +133,9 @@ class ImageCode(BoundedNet):
     @net_forward
     def forward(self, images: Tensor, context: Context = None) -> Tensor:
         if self.context_channels:
-            context = resize(self.bound(require(self, context, self.context_channels)), images)
-            images = concat_rows(images, context, "VariationalDequantization")
+            context = require(self, level_of(context, images.shape[2:]), self.context_channels, name=NAME)
+            context = resize(self.bound(context), images)
+            images = concat_rows(images, context, NAME)
         return self.net(images)
 
 

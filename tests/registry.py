@@ -162,7 +162,8 @@ for d in range(4):
         "mixture coupling with one component": Entry(lambda d=d: mixture(3, d, components=1), 3, size),
         "mixture coupling given its own kind": Entry(lambda d=d, k=k: mixture(3, d, k), 3, size, own),
         "flow of learned noise, given the code of an image": Entry(
-            lambda d=d: VariationalDequantization(2, steps=2, width=4, spatial_dims=d).flow, 2, even if d else (), code),
+            lambda d=d: VariationalDequantization(2, steps=2, width=4, spatial_dims=d).flow, 2, even if d else (),
+            code),
         "squeeze": Entry(Squeeze, 2, even),
         "squeeze by 3": Entry(partial(Squeeze, 3), 1, tuple(3 for _ in even)),
         "inverse of a squeeze": Entry(lambda: Inverse(Squeeze()), 2**d, size),

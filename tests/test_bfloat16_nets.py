@@ -231,7 +231,8 @@ def test_vmap_and_forward_mode():
     net = bfloat16_nets(perturb(CouplingConditioner(4, 8, 3)))
     inputs, context = torch.randn(3, 2, 8, 8), torch.randn(3, 3, 8, 8)
     each = torch.func.vmap(lambda x, c: net(x[None], c[None])[0])(inputs, context)
-    torch.testing.assert_close(each, net(inputs, context), rtol=0, atol=0.02)
+    plain = bfloat16_nets(copy.deepcopy(net), False)(inputs, context)
+    torch.testing.assert_close(each, plain, rtol=0, atol=1e-5)  # where torch rounds nothing
     _, tangent = torch.func.jvp(net, (inputs, context), (torch.ones_like(inputs), torch.zeros_like(context)))
     assert torch.isfinite(tangent).all()
 
@@ -239,3 +240,10 @@ def test_vmap_and_forward_mode():
 def test_a_module_without_nets_is_refused():
     with pytest.raises(ValueError, match=r"got ActNorm without any; run nets of your own under torch.autocast"):
         bfloat16_nets(ActNorm(3))
+    with pytest.raises(TypeError, match=r"a flow, a bijector or a conditioner, got int"):
+        bfloat16_nets(3)
+
+
+def test_nets_in_bfloat16_on_the_meta_device():
+    net = bfloat16_nets(MLPConditioner(2, 4).to("meta"))
+    assert net(torch.empty(3, 2, device="meta")).dtype == torch.float32

@@ -17,6 +17,7 @@ from condflows import (
     PairedFlow,
     Standardize,
     Trace,
+    compile_steps,
     glow_step,
     initialize,
     multiscale,
@@ -30,7 +31,7 @@ from condflows.conditioners import (
     PyramidEncoder,
     Select,
 )
-from condflows.testing import perturb
+from condflows.testing import invertibility_report, perturb
 from condflows.trace import map_context
 
 FEATURES = (5, 6)
@@ -330,6 +331,10 @@ def test_a_far_pyramid_gets_a_warning():
     (lambda: PyramidEncoder(3), torch.rand(2, 3, 8, 8).double(), TypeError, "expects torch.float32 on cpu"),
     (lambda: PyramidEncoder(3, features=()), None, ValueError, "at least 1 level"),
     (lambda: PyramidEncoder(3, features=(4, 0)), None, ValueError, "at least 1 feature"),
+    (lambda: PyramidEncoder(3, features=5), None, ValueError, "one number for each level"),
+    (lambda: PyramidEncoder(1, classes=3, nothing=None), None, ValueError, "a whole number that says"),
+    (lambda: ActNorm(4, nn.Sequential(MapConditioner(5, 8))).double()(rand(2, 4, 4, 8), maps()), None, TypeError,
+     "MapConditioner got a pyramid, but not the size of its inputs"),
     (lambda: PyramidEncoder(0), None, ValueError, "at least 1 channel"),
     (lambda: PyramidEncoder(1, classes=0), None, ValueError, "at least 1 class"),
     (lambda: PyramidEncoder(1, spatial_dims=4), None, ValueError, "1 to 3 spatial dimensions"),
@@ -341,3 +346,61 @@ def test_mistakes(build, context, error, message):
 
 def test_the_registry_has_pyramids():
     assert {f"{d}d: multiscale given a pyramid" for d in (1, 2, 3)} <= ENTRIES.keys()
+
+
+def test_pyramids_with_fewer_maps_than_levels_compile():
+    flow = perturb(Flow(multiscale(3, (1, 1, 1), lambda c: glow_step(
+        c, CouplingConditioner(c, 8, 8), actnorm=MapConditioner(8, 2 * c))), embedding_net=PyramidEncoder(1, (8, 8))))
+    x, image = torch.rand(2, 3, 16, 32), torch.rand(2, 1, 16, 32)
+    for compiled in (torch.compile(flow, backend="eager", fullgraph=True),
+                     compile_steps(copy.deepcopy(flow), backend="eager")):
+        torch.testing.assert_close(compiled(x, image), flow(x, image))
+
+
+def test_joined_parts_compile():
+    flow = Flow(multiscale(3, (1,), lambda c: glow_step(c, Select(["m", "v"], CouplingConditioner(c, 8, 6)))))
+    x, context = torch.rand(2, 3, 8, 8), {"m": torch.rand(2, 4, 4, 4), "v": torch.randn(2, 2)}
+    compiled = torch.compile(flow, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, context), flow(x, context))
+
+
+class Rows(nn.Module):
+    """An encoder that loses rows."""
+
+    def forward(self, context):
+        return context[:2]
+
+
+def test_an_embedding_net_that_loses_rows_is_refused():
+    flow = Flow(ActNorm(2, nn.Linear(4, 4)), shape=(2,), embedding_net=Rows())
+    message = r"Flow, of its embedding net, expects a context of batch size 4"
+    with pytest.raises(ValueError, match=message):
+        flow.log_prob(torch.randn(4, 2), torch.randn(4, 4))
+    with pytest.raises(ValueError, match=message):
+        flow.sample(3, torch.randn(4, 4))
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, trace):
+        return trace.map(lambda entry: self.scale * entry)
+
+
+def test_reports_of_pairs_read_the_embedding_of_the_target():
+    source = multiscale(1, (1,), lambda c: glow_step(c, CouplingConditioner(c, 8)))
+    target = multiscale(3, (1,), lambda c: glow_step(c, CouplingConditioner(c, 8, c // 3)))
+    pair = perturb(PairedFlow(source, Flow(target, embedding_net=Scaled(3.0))))
+    x_a, x_b = torch.rand(2, 1, 8, 8), torch.rand(2, 3, 8, 8)
+    report = invertibility_report(pair, x_b, x_a)
+    pair.target._embedding_net.scale = 0.0
+    assert str(report) != str(invertibility_report(pair, x_b, x_a))
+
+
+def test_side_information_that_is_no_pyramid_is_described_by_shapes():
+    pair = PairedFlow(multiscale(1, (1,), ActNorm), multiscale(3, (1,), ActNorm))
+    maps = torch.rand(2, 4, 4, 4), torch.rand(2, 4, 4, 4)
+    with pytest.raises(ValueError, match=r"got a tuple of torch.Size\(\[2, 4, 4, 4\]\), .*, which is no pyramid"):
+        pair.log_prob(torch.rand(2, 3, 8, 8), (torch.rand(2, 1, 8, 8), maps))

@@ -173,7 +173,26 @@ def test_mistakes(images, context, error, message):
         VariationalDequantization(3, 2)(images, context)
 
 
+@pytest.mark.parametrize("channels", [3, 4, 5])
+def test_the_noise_of_every_channel_is_learned(channels):
+    module = perturb(VariationalDequantization(channels, steps=4, spatial_dims=0), 0.2)
+    images, noise = torch.zeros(1, channels, dtype=torch.uint8), torch.full((1, channels), 0.3)
+    assert ((256 * module(images, noise=noise)[0] - noise).abs() > 1e-3).all()
+
+
+def test_what_cannot_hold_noise_is_refused():
+    images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"expects parameters in float32 or float64, got torch.bfloat16"):
+        VariationalDequantization(3).bfloat16()(images)
+    with pytest.raises(ValueError, match=r"uniform noise in \[0, 1\), got values from 1 to 1"):
+        VariationalDequantization(3)(images, noise=torch.ones(1, 3, 2, 2))
+    with pytest.raises(ValueError, match="VariationalDequantization expects a context tensor with 2 channels"):
+        VariationalDequantization(3, 2)(images, torch.zeros(1, 3, 2, 2))
+
+
 def test_mistakes_of_the_builder():
+    with pytest.raises(ValueError, match="a width of at least 1"):
+        VariationalDequantization(3, width=0)
     with pytest.raises(ValueError, match="at least 1 step"):
         VariationalDequantization(3, steps=0)
     with pytest.raises(ValueError, match="2 for vectors"):
@@ -181,3 +200,21 @@ def test_mistakes_of_the_builder():
     with pytest.raises(ValueError, match="1 to 16 bits"):
         VariationalDequantization(3, bits=24)
     assert VariationalDequantization(1)(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))[0].shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_learned_noise_is_exported_and_mapped(dtype):
+    dequantization = perturb(VariationalDequantization(3))
+    images, noise = torch.randint(256, (2, 3, 4, 4)).to(dtype), torch.rand(2, 3, 4, 4)
+    expected = dequantization(images, noise=noise)[1]
+    exported = torch.export.export(dequantization, (images, None, None, noise)).module()
+    torch.testing.assert_close(exported(images, None, None, noise)[1], expected)
+    each = torch.func.vmap(lambda x, u: dequantization(x[None], noise=u[None])[1][0])(images, noise)
+    torch.testing.assert_close(each, expected)
+
+
+@pytest.mark.parametrize("noise", [torch.rand(4, 3, 4, 4), torch.rand(1, 3, 4, 4), torch.rand(2, 3, 2, 2), 0.5])
+def test_noise_of_another_shape_is_refused(noise):
+    images = torch.randint(256, (2, 3, 4, 4))
+    with pytest.raises(ValueError, match=r"expects noise of the images' shape \(2, 3, 4, 4\)"):
+        VariationalDequantization(3)(images, noise=noise)

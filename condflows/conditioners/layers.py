@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from condflows.bijector import at_least_float32
 from condflows.bounds import soft_bound
 from condflows.checks import check_like
+from condflows.pyramid import is_pyramid, takes_size
 from condflows.trace import Context, context_tensors, map_context
 
 __all__ = ["BOUND", "BoundedNet", "conv", "net_forward", "mlp", "require", "start_at_zero"]
@@ -78,12 +79,15 @@ def net_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def require(net: nn.Module, context: Context, channels: int, ndim: int | None = None) -> Tensor:
+def require(net: nn.Module, context: Context, channels: int, ndim: int | None = None, name: str = "") -> Tensor:
     """Return the context if it is of floating point and has these channels (and dimensions), or refuse it."""
     if (isinstance(context, Tensor) and context.is_floating_point() and context.ndim >= 2
             and context.shape[1] == channels and ndim in (None, context.ndim)):
         return context
-    name = type(net).__name__
+    name = name or type(net).__name__
+    if takes_size(net) and is_pyramid(context):
+        raise TypeError(f"{name} got a pyramid, but not the size of its inputs, to choose a map by: it is wrapped, or "
+                        "its forward is overridden; call it there as net(context, size=inputs.shape[2:])")
     if isinstance(context, (tuple, list, dict)):
         raise TypeError(f"{name} expects one tensor as context, got a {type(context).__name__}; put "
                         "conditioners.Select(key, net) in its place (On several inputs, in docs/conditioning.md)")

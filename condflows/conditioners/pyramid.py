@@ -64,6 +64,9 @@ class PyramidEncoder(BoundedNet):
     def __init__(self, channels: int, features: Sequence[int] = (32, 48, 64), classes: int | None = None,
                  nothing: int = 255, spatial_dims: int = 2):
         super().__init__()
+        if not isinstance(features, Sequence) or not isinstance(nothing, int):
+            raise ValueError("PyramidEncoder expects as features one number for each level, and a whole number that "
+                             f"says nothing, got {features!r} and {nothing!r}; pass features=(32, 48), nothing=255")
         for count, what in ((channels, "channel"), (len(features), "level"), *((f, "feature") for f in features),
                             *(() if classes is None else ((classes, "class"),))):
             check_count(count, 1, f"PyramidEncoder expects at least 1 {what}")

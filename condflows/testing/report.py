@@ -54,8 +54,9 @@ class InvertibilityReport(tuple[Place, ...]):
     """
 
     def __str__(self) -> str:
-        rows, outer = [("", "", *(field.replace("_", " ") for field in Place._fields[2:]))], []
-        for name, kind, *figures in self:
+        shown = slice(2, None if any(place.nets for place in self) else -1)
+        rows, outer = [("", "", *(field.replace("_", " ") for field in Place._fields[shown]))], []
+        for name, kind, *figures in ((*place[:2], *place[shown]) for place in self):
             outer = [other for other in outer if name.startswith(other)]
             label = "  " * len(outer) + name.removeprefix(outer[-1] if outer else "")
             rows.append((label, kind, *map(_cell, figures)))
