@@ -1,4 +1,4 @@
-"""What an encoder of the condition, and deeper nets, gain on street photos, at equal processor time.
+"""Bits per dimension of street photos with an encoder of the condition, and deeper nets, at equal processor time.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/conditions.py --data ../shared/data/camvid64 --seconds 600
 

@@ -1,4 +1,4 @@
-"""What learned noise of dequantization gains: a trained run goes on with uniform and with learned noise.
+"""The gain of learned noise in dequantization: a trained run goes on with uniform and with learned noise.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/dequantization.py runs/glow --data ../shared/data/camvid64
 
