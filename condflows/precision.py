@@ -16,9 +16,9 @@ Module = TypeVar("Module", bound=nn.Module)
 def bfloat16_nets(module: Module, enabled: bool = True) -> Module:
     r"""Run the layers of the library's nets in bfloat16, of a whole flow or of one conditioner, in place.
 
-    :math:`\mathrm{net}_W(x) \mapsto \mathrm{net}_{\rho(W)}(\rho(x))`, with :math:`\rho` the rounding to bfloat16, of every
-    layer's outputs too. A net is rounded when it is called, and its outputs are float32 again. Its parameters, scales
-    and shifts, log-determinants, matrices of 1x1 convolutions and all else stay float32. The net is the same function
+    :math:`\mathrm{net}_W(x) \mapsto \mathrm{net}_{\rho(W)}(\rho(x))`, with :math:`\rho` the rounding to bfloat16, of
+    each layer's outputs too. A net is rounded when it is called, and its outputs are float32 again. Its parameters,
+    scales and shifts, log-determinants, matrices of 1x1 convolutions and all else stay float32. The net is the same function
     in both directions, in training and in sampling; models in float64 stay in float64. Inside of ``torch.func.vmap``
     torch rounds nothing, and the nets run in float32.
 

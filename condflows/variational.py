@@ -78,8 +78,9 @@ class VariationalDequantization(nn.Module):
         self.encoder = ImageCode(channels, context_channels, width, spatial_dims)
         couplings = [AffineCoupling(channels, _net(channels, width, spatial_dims)) for _ in range(steps)]
         # Each moves the half that the one before it passed; of an odd number of channels each is moved in its turn.
-        orders = [Permutation(torch.arange(channels).roll(i * (channels // 2))) for i in range(steps)]
-        turned = [Chain([order, coupling, Inverse(order)]) for order, coupling in zip(orders, couplings, strict=True)]
+        orders = [torch.arange(channels).roll(i * (channels // 2)) for i in range(steps)]
+        turned = [Chain([Permutation(order), coupling, Permutation(order.argsort())])
+                  for order, coupling in zip(orders, couplings, strict=True)]
         self.flow = Chain([Squeeze(), *turned, Inverse(Squeeze())])
 
     def forward(self, images: Tensor, context: Context = None, generator: torch.Generator | None = None,
