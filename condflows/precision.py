@@ -18,9 +18,9 @@ def bfloat16_nets(module: Module, enabled: bool = True) -> Module:
 
     :math:`\mathrm{net}_W(x) \mapsto \mathrm{net}_{\rho(W)}(\rho(x))`, with :math:`\rho` the rounding to bfloat16, of
     each layer's outputs too. A net is rounded when it is called, and its outputs are float32 again. Its parameters,
-    scales and shifts, log-determinants, matrices of 1x1 convolutions and all else stay float32. The net is the same function
-    in both directions, in training and in sampling; models in float64 stay in float64. Inside of ``torch.func.vmap``
-    torch rounds nothing, and the nets run in float32.
+    scales and shifts, log-determinants, matrices of 1x1 convolutions and all else stay float32. The net is the same
+    function in both directions, in training and in sampling; models in float64 stay in float64. Inside of
+    ``torch.func.vmap`` torch rounds nothing, and the nets run in float32.
 
     It pays on machines with units for bfloat16, and for wide nets (``docs/performance.md``). Round trips are less
     exact: where the inverse gives a net values whose last bits differ, a rounding may flip
