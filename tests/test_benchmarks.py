@@ -61,6 +61,13 @@ def test_conditions_on_drawn_scenes():
     assert all(4 < float(cell.split()[0]) < 12 for row in rows[2:] for cell in row[3:])
 
 
+def test_gated_nets_on_drawn_scenes():
+    rows = table("tests/benchmarks/gated.py", "--steps", "2", "--seeds", "1")
+    assert [row[0].split(",")[0] for row in rows[2:]] == [
+        "CouplingConditioner", "GatedConditioner", "CouplingConditioner", "GatedConditioner"]
+    assert all(4 < float(cell) < 12 for row in rows[2:] for cell in row[4:])
+
+
 def test_dequantization_and_bfloat16_of_a_run(tmp_path):
     run = tmp_path / "run"
     train.main(["--model", "glow", "--generated", "8", "--epochs", "1", "--image-size", "16", "32", "--steps", "1", "1",
