@@ -59,10 +59,11 @@ class Touching(TorchDispatchMode):
     def __init__(self, model):
         super().__init__()
         self.inside, self.names = 0, set()
-        for bijector in model.modules():
-            if getattr(bijector, "conditioner", None) is not None:
-                bijector.conditioner.register_forward_pre_hook(lambda *_: self.enter(1))
-                bijector.conditioner.register_forward_hook(lambda *_: self.enter(-1))
+        for module in model.modules():
+            for net in (getattr(module, "conditioner", None), getattr(module, "_embedding_net", None)):
+                if net is not None:
+                    net.register_forward_pre_hook(lambda *_: self.enter(1))
+                    net.register_forward_hook(lambda *_: self.enter(-1))
 
     def enter(self, count):
         self.inside += count

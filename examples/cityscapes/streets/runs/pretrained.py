@@ -31,6 +31,8 @@ except ImportError as error:
 CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets",
           "data_statistics", "versions")
 """Keys of a run's config.json that an exported one keeps."""
+DEFAULTS = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform", "nets": "float32"}
+"""Values of the keys that older runs lack."""
 
 CARD = """
 ---
@@ -83,7 +85,7 @@ class Pretrained(
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__()
-        given = {"direction": "label2photo", "boundaries": False} | json.loads(json.dumps(dict(config), default=str))
+        given = DEFAULTS | json.loads(json.dumps(dict(config), default=str))
         configuration.check_config(given, "config")
         self.config: dict[str, Any] = {key: given[key] for key in CONFIG if key in given}
         self.model: Any = configuration.build_model(self.config, "config")
