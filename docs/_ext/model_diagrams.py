@@ -28,6 +28,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "cityscapes"
 NAMES = {
     "full_glow": "Full-Glow", "published": "Full-Glow, the authors' weights", "c_glow_v1": "C-Glow, version 1",
     "c_glow_v2": "C-Glow, version 2", "dual_glow": "Dual-Glow", "c_flow": "C-Flow", "glow": "Glow",
+    "encoded_glow": "Encoded Glow",
 }
 STEP = ("actnorm", "1x1", "coupling")
 KINDS = {**{kind: kind for kind in STEP}, "prior": "prior of a split", "top": "prior at the top"}
