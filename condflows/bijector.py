@@ -12,7 +12,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from condflows.checks import autocasts, check_rows
-from condflows.pyramid import takes_size
+from condflows.pyramid import call_conditioner
 from condflows.rows import context_for, repeat_rows
 from condflows.trace import Context, Trace
 
@@ -119,8 +119,7 @@ def parameters_from(conditioner: nn.Module, name: str, inputs: Tensor, context: 
     if first:
         rows = inputs.shape[0]
         context = context_for(getattr(conditioner, "forward", None), context, rows)
-    sized = len(first) == 0 and not isinstance(context, Tensor) and takes_size(conditioner)
-    raw = conditioner(context, size=inputs.shape[2:]) if sized else conditioner(*first, context)
+    raw = call_conditioner(conditioner, first, context, inputs.shape[2:])
     if not isinstance(raw, Tensor):
         raise TypeError(f"{name} expects its conditioner to return a tensor, got {type(raw).__name__}; return one")
     return raw, rows

@@ -41,12 +41,17 @@ def dequantize(images: Tensor, bits: int = 8, generator: torch.Generator | None 
     return in_bins(images.to(dtype), noise, bits)
 
 
+def check_bits(bits: int, name: str) -> None:
+    """Refuse numbers of bits that float32 cannot hold."""
+    if bits not in range(1, 17):
+        raise ValueError(f"{name} expects 1 to 16 bits, which float32 can hold, got {bits!r}")
+
+
 def check_integers(images: Tensor, bits: int, name: str) -> None:
     """Refuse images other than integers in ``[0, 2**bits)``, and numbers of bits that float32 cannot hold."""
     if not isinstance(images, Tensor):
         raise TypeError(f"{name} expects a tensor, got {type(images).__name__}; convert it with torch.as_tensor")
-    if bits not in range(1, 17):
-        raise ValueError(f"{name} expects 1 to 16 bits, which float32 can hold, got {bits!r}")
+    check_bits(bits, name)
     if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
         raise TypeError(f"{name} expects integer images, got {images.dtype}; pass the 8-bit values, for example "
                         "(image * 255).round().to(torch.uint8)")

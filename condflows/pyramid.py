@@ -12,12 +12,22 @@ from torch import Tensor
 
 from condflows.hooks import Method, is_marked, mark
 
-__all__ = ["by_size", "is_pyramid", "level_of", "takes_size"]
+__all__ = ["by_size", "call_conditioner", "is_pyramid", "level_of", "takes_size"]
 
 
 def by_size(method: Method) -> Method:
     """Mark a method that takes the spatial size of an operation's inputs as ``size``, to choose a map by."""
     return mark(method, "by_size")
+
+
+def call_conditioner(conditioner: Any, first: Sequence[Tensor], context: Any, size: Sequence[int] | None) -> Any:
+    """Call ``conditioner(*first, context)``; without a first part, also with the size of the inputs if it takes it.
+
+    A single tensor needs no size to choose a map by.
+    """
+    if len(first) == 0 and not isinstance(context, Tensor) and takes_size(conditioner):
+        return conditioner(context, size=size)
+    return conditioner(*first, context)
 
 
 def takes_size(conditioner: Any) -> bool:

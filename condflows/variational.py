@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from nflows.transforms.base import Transform
 from nflows.transforms.permutations import Permutation
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from condflows.conditioners.convnet import conv_net
 from condflows.conditioners.layers import BoundedNet, mlp, net_forward, require
 from condflows.couplings.affine import AffineCoupling
 from condflows.hooks import is_transformed
-from condflows.images import check_integers, in_bins
+from condflows.images import check_bits, check_integers, in_bins
 from condflows.pyramid import level_of
 from condflows.rows import concat_rows
 from condflows.squeeze import Squeeze
@@ -72,16 +73,14 @@ class VariationalDequantization(nn.Module):
         check_count(context_channels, 0, "VariationalDequantization expects at least 0 channels of context")
         check_count(num_channels, 1 if spatial_dims else 2,
                     "VariationalDequantization expects at least 1 channel, and 2 for vectors")
-        check_integers(torch.zeros(0, dtype=torch.uint8), bits, "VariationalDequantization")
+        check_bits(bits, NAME)
         self.num_channels, self.spatial_dims, self.bits = num_channels, spatial_dims, bits
         channels = num_channels * 2**spatial_dims
         self.encoder = ImageCode(channels, context_channels, width, spatial_dims)
-        couplings = [AffineCoupling(channels, _net(channels, width, spatial_dims)) for _ in range(steps)]
         # Each moves the half that the one before it passed; of an odd number of channels each is moved in its turn.
-        orders = [torch.arange(channels).roll(i * (channels // 2)) for i in range(steps)]
-        turned = [Chain([Permutation(order), coupling, Permutation(order.argsort())])
-                  for order, coupling in zip(orders, couplings, strict=True)]
-        self.flow = Chain([Squeeze(), *turned, Inverse(Squeeze())])
+        couplings = [_turned(AffineCoupling(channels, _net(channels, width, spatial_dims)), i * (channels // 2))
+                     for i in range(steps)]
+        self.flow = Chain([Squeeze(), *couplings, Inverse(Squeeze())])
 
     def forward(self, images: Tensor, context: Context = None, generator: torch.Generator | None = None,
                 noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -145,6 +144,14 @@ def _net(channels: int, width: int, spatial_dims: int) -> nn.Module:
     if spatial_dims:
         return CouplingConditioner(channels, width, width, spatial_dims, context_width=width)
     return MLPConditioner(channels - channels // 2, 2 * (channels // 2), width, hidden=(width, width))
+
+
+def _turned(coupling: AffineCoupling, by: int) -> Transform:
+    """Return the coupling of channels that are turned round by a number of places."""
+    if by % coupling.num_channels == 0:
+        return coupling
+    order = torch.arange(coupling.num_channels).roll(by)
+    return Chain([Permutation(order), coupling, Permutation(order.argsort())])
 
 
 def _logistic(values: Tensor) -> Tensor:

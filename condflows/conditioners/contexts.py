@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.checks import check_count
-from condflows.pyramid import by_size, level_of, takes_size
+from condflows.pyramid import by_size, call_conditioner, level_of
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, context_rows, resize
 
@@ -41,9 +41,7 @@ class ChangedContext(nn.Module):
         context = None if context is None else self.change(context, size)
         rows = first[0].shape[0] if first else context_rows(context)
         context = context_for(self.conditioner.forward, context, rows)
-        if not first and takes_size(self.conditioner):
-            return self.conditioner(context, size=size)
-        return self.conditioner(*first, context)
+        return call_conditioner(self.conditioner, first, context, size)
 
 
 class Select(ChangedContext):

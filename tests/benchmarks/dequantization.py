@@ -25,13 +25,13 @@ import tyro
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from condflows import VariationalDequantization, bits_per_dim
+from condflows import VariationalDequantization
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "cityscapes"))
 from streets.config.training import Config
 from streets.data.datasets import open_dataset
 from streets.data.loading import Order
-from streets.runs.building import with_learned_noise
+from streets.judging.bits import bits_of_each
 from streets.runs.run import Run
 from streets.training.likelihood import Likelihood
 
@@ -55,19 +55,6 @@ def trained(run: Run, kind: str, data: Path | None, epochs: int, learning_rate: 
     return model.eval(), time.process_time() - started
 
 
-@torch.no_grad()
-def bits(run: Run, model: Any, data: Path | None, split: str, draws: int) -> Tensor:
-    """Return the bits of each photo of a split ``(2, photos)``: of one draw, and importance-weighted."""
-    pairs, each = run.pairs(), []
-    for batch in DataLoader(open_dataset(data, split, run.image_size, 8), 8):
-        context = pairs.context(batch)
-        drawn = (with_learned_noise(model, pairs.modelled(batch, i)) for i in range(draws))
-        bounds = torch.stack([model.log_prob(x, context) - log_q for x, log_q in drawn])
-        both = torch.stack([bounds.mean(0), bounds.logsumexp(0) - math.log(draws)])
-        each.append(bits_per_dim(both, batch[pairs.target].shape[1:]))
-    return torch.cat(each, 1).double()
-
-
 def main(run: Annotated[Path, tyro.conf.Positional], data: Path | None = None, epochs: int = 6,
          learning_rate: float = 3e-4, draws: int = 8, seeds: int = 3) -> None:
     torch.set_num_threads(1)
@@ -81,7 +68,8 @@ def main(run: Annotated[Path, tyro.conf.Positional], data: Path | None = None, e
             if kind == "uniform":
                 least = seconds
             for split in ("val", "test"):
-                each = bits(before, model, data, split, draws)
+                dataset = open_dataset(data, split, before.image_size, 8)
+                each = bits_of_each(model, before.pairs(), dataset, draws, 8)
                 gain = uniform.setdefault(split, each) - each
                 error = gain.std(1) / math.sqrt(gain.shape[1])
                 cells = [f"{a:.4f} ± {b:.4f}" for a, b in zip(gain.mean(1), error, strict=True)]
