@@ -73,8 +73,8 @@ def log_density(base: Distribution, noise: Tensor, context: Context) -> Tensor:
     return run(noise.to(at_least_float32(noise.dtype)), context)
 
 
-def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], context: Context, temperature: float,
-         generator: torch.Generator | None, like: Tensor) -> Tensor:
+def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], context: Context,
+         temperature: float | Tensor, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """Draw noise ``(conditions, samples, *shape)``, with the deviation from its mean scaled by the temperature.
 
     Args:
@@ -82,10 +82,12 @@ def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], conte
         batch: the numbers of conditions, 1 without a context, and of samples for each.
         shape: the shape of one sample.
         context: a context of one row for each condition.
-        temperature: the factor.
+        temperature: the factor, or a tensor of factors that broadcasts to a sample.
         generator: the source of randomness, or None for torch's global one.
         like: a tensor whose dtype and device the noise gets.
     """
+    if isinstance(temperature, Tensor):
+        temperature = temperature.to(like)
     if isinstance(base, StandardNormal):
         device = like.device if generator is None else generator.device
         given: Any = {} if generator is None else {"generator": generator}  # compiled for open sizes, None is an error
@@ -97,13 +99,14 @@ def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], conte
     if noise.shape[2:] != tuple(shape):
         raise ValueError(f"Flow expects of its base {type(base).__name__} samples of shape {tuple(shape)}, got "
                          f"{tuple(noise.shape[2:])}; build both with one shape")
-    if temperature == 1:
+    if not isinstance(temperature, Tensor) and temperature == 1:
         return noise
     location = base.location(context, shape) if isinstance(base, TorchBase) else _location_of_nflows(base, context)
     if location is None:
         made = base.given if isinstance(base, TorchBase) else base
-        raise ValueError(f"Flow expects temperature=1, got {temperature!r}: its base {type(made).__name__} has no "
-                         "standard deviation to scale; leave the temperature out, or choose a normal base")
+        came = "a tensor" if isinstance(temperature, Tensor) else repr(temperature)
+        raise ValueError(f"Flow expects temperature=1, got {came}: its base {type(made).__name__} has no standard "
+                         "deviation to scale; leave the temperature out, or choose a normal base")
     return location + temperature * (noise - location)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from condflows.trace import Context, context_tensors
 
-__all__ = ["autocasts", "check_batch", "check_count", "check_inputs", "check_invertible", "check_like",
-           "check_rows", "check_temperature"]
+__all__ = ["autocasts", "check_batch", "check_broadcasts", "check_count", "check_inputs", "check_invertible",
+           "check_like", "check_rows", "check_temperature"]
 
 
 AUTOCAST = torch.float16, torch.bfloat16, torch.float32
@@ -39,13 +40,24 @@ def check_count(count: int, least: int, expected: str, advice: str = "pass a who
         raise ValueError(f"{expected}, got {count!r}; {advice}")
 
 
-def check_temperature(temperature: Any) -> float:
-    """Return a temperature, a number or a tensor of one, as a number; refuse others than finite ones of at least 0."""
-    if isinstance(temperature, Tensor) and temperature.numel() == 1 and not temperature.is_complex():
-        temperature = temperature.item()
+def check_temperature(temperature: Any) -> float | Tensor:
+    """Return a temperature as a number, or as a tensor if there are several; refuse others than finite ones from 0."""
+    if isinstance(temperature, Tensor) and not temperature.is_complex():
+        if temperature.numel() == 1:
+            temperature = temperature.item()
+        elif torch.compiler.is_compiling() or bool((torch.isfinite(temperature) & (temperature >= 0)).all()):
+            return temperature
     if not (isinstance(temperature, Real) and math.isfinite(temperature) and float(temperature) >= 0):
         raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
     return float(temperature)
+
+
+def check_broadcasts(temperature: float | Tensor, shape: Sequence[int]) -> None:
+    """Refuse a tensor of temperatures that does not broadcast to a sample of a shape."""
+    own, shape = tuple(temperature.shape) if isinstance(temperature, Tensor) else (), tuple(shape)
+    if len(own) > len(shape) or any(n not in (1, size) for n, size in zip(own[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"expected one temperature, or a tensor that broadcasts to a sample's shape {shape}, got "
+                         f"shape {own}; condflows.by_level lays out one for each level")
 
 
 def autocasts(device: torch.device) -> bool:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from condflows.base import StandardNormal, TorchBase, as_base, base_shape, draw, log_density, reads_context
 from condflows.bijector import Bijector
-from condflows.checks import check_batch, check_count, check_inputs, check_invertible, check_like, check_temperature
+from condflows.checks import (
+    check_batch,
+    check_broadcasts,
+    check_count,
+    check_inputs,
+    check_invertible,
+    check_like,
+    check_temperature,
+)
 from condflows.composition import recording, records
 from condflows.distribution import FlowDistribution
 from condflows.rows import context_for
@@ -123,7 +131,7 @@ class Flow(NFlow):
         noise, logabsdet = recording(self.transform, record)(inputs, own)
         return log_density(self._distribution, noise, context) + logabsdet
 
-    def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,  # type: ignore[override]
+    def sample(self, num_samples: int, context: Context = None, temperature: float | Tensor = 1.0,  # type: ignore[override]
                generator: torch.Generator | None = None, batch_size: int | None = None,
                size: Sequence[int] | None = None) -> Tensor:
         """Draw samples ``(num_samples, *shape)``, or ``(context_size, num_samples, *shape)`` with a context.
@@ -131,7 +139,8 @@ class Flow(NFlow):
         Args:
             num_samples: the number of samples for each condition.
             context: conditions, one a row. What depends on a condition alone is computed once for all of its samples.
-            temperature: multiplies the standard deviation of the noise; at 0 the result is deterministic. Bases
+            temperature: multiplies the standard deviation of the noise; at 0 the result is deterministic. A tensor
+                that broadcasts to a sample gives each value of the noise its own, see :func:`condflows.by_level`. Bases
                 that have no location and scale take 1 alone.
             generator: draws the noise, on its own device.
             batch_size: the number of samples for each condition that are drawn at a time; all by default.
@@ -142,7 +151,7 @@ class Flow(NFlow):
         return _together([samples for samples, _, _ in parts], context)
 
     def sample_and_log_prob(  # type: ignore[override]
-            self, num_samples: int, context: Context = None, temperature: float = 1.0,
+            self, num_samples: int, context: Context = None, temperature: float | Tensor = 1.0,
             generator: torch.Generator | None = None, batch_size: int | None = None,
             size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Draw samples as ``sample`` does, with their log-densities under the flow (at temperature 1), in nats."""
@@ -154,7 +163,7 @@ class Flow(NFlow):
             log_probs.append(log_prob.unflatten(0, part.shape[:2]))
         return _together(samples, context), _together(log_probs, context)
 
-    def _draw(self, num_samples: int, context: Context, temperature: float, generator: torch.Generator | None,
+    def _draw(self, num_samples: int, context: Context, temperature: float | Tensor, generator: torch.Generator | None,
               batch_size: int | None,
               size: Sequence[int] | None) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Context]:
         """Draw parts of the samples, ``(context_size, n, *shape)``, with their noise and log-determinants.
@@ -172,6 +181,7 @@ class Flow(NFlow):
         check_batch(context, batch[0], "Flow")
         self._note(context)
         shape = sample_shape(self.shape, context, size)
+        check_broadcasts(temperature, shape)
         embedded = self._embedded(context)
         noise = draw(self._distribution, batch, shape, embedded, temperature, generator, like)
         parts = []

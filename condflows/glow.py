@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from nflows.transforms.base import Transform
-from torch import nn
+from torch import Tensor, nn
 
 from condflows.actnorm import ActNorm
 from condflows.affine import AffineMap, soft_affine
@@ -15,7 +16,7 @@ from condflows.luconv import LUConv1x1
 from condflows.split import Split
 from condflows.squeeze import Squeeze
 
-__all__ = ["glow_step", "multiscale"]
+__all__ = ["by_level", "glow_step", "multiscale"]
 
 Builder = Callable[[int], Transform]
 Kind = Callable[[int, nn.Module], Transform]
@@ -104,3 +105,42 @@ def multiscale(channels: int, steps: Sequence[int], step: Builder, prior: Builde
     flow = Chain([*level, Inverse(Squeeze(factor))])
     flow.data_shape = (channels, *(None for _ in range(spatial_dims)))
     return flow
+
+
+def by_level(values: Sequence[float], shape: Sequence[int], factor: int = 2) -> Tensor:
+    r"""Lay out a value for each level of a :func:`multiscale` flow over its noise: at each place that of its level.
+
+    With :math:`q` the squeeze and :math:`v_l` the values, finest first,
+
+    .. math:: y_l = q^{-1}((y_{l+1}, v_l)), \quad y_n = v_n
+
+    where :math:`y_{l+1}` fills the channels that go on to the next level. As a temperature of :meth:`Flow.sample
+    <condflows.Flow.sample>` it gives the levels different ones: details that vary, in a scene that varies less.
+
+    Shapes: a tensor of ``shape``. Log-determinant: none, as this is no bijector. Paper: Glow (arXiv 1807.03039)
+    figure 2, whose layout this is.
+
+    Args:
+        values: one value for each level, finest first.
+        shape: the shape of one sample, ``(channels, *spatial)``.
+        factor: the factor of each squeeze.
+
+    Raises:
+        ValueError: no values, a size that ``factor ** len(values)`` does not divide.
+
+    >>> temperature = by_level((1.2, 0.9), (3, 8, 12))
+    >>> temperature.shape, temperature.unique()
+    (torch.Size([3, 8, 12]), tensor([0.9000, 1.2000]))
+    >>> flow = Flow(multiscale(3, (1, 1), lambda c: glow_step(c, conditioners.CouplingConditioner(c, width=8))))
+    >>> flow.sample(5, temperature=temperature, size=(8, 12)).shape
+    torch.Size([5, 3, 8, 12])
+    """
+    if not values:
+        raise ValueError("by_level expects a value for each level, got none; pass one of each, finest first")
+    squeeze = Squeeze(factor)
+    laid = squeeze(torch.full((1, *shape), float(values[0])))[0]
+    if len(values) > 1:
+        channels, *sizes = laid.shape[1:]
+        inner = by_level(values[1:], (channels - channels // 2, *sizes), factor)
+        laid = torch.cat([inner.unsqueeze(0), laid[:, len(inner):]], 1)
+    return squeeze.inverse(laid)[0][0]

@@ -117,7 +117,7 @@ class PairedFlow(nn.Module):
         """Return the log-density ``(batch,)`` of x_b given x_a, in nats."""
         return self.target(inputs, self._trace(context))
 
-    def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
+    def sample(self, num_samples: int, context: Context = None, temperature: float | Tensor = 1.0,
                generator: torch.Generator | None = None, batch_size: int | None = None,
                size: Sequence[int] | None = None) -> Tensor:
         """Draw samples ``(context_size, num_samples, *shape)`` of x_b, as :meth:`Flow.sample` does.
@@ -128,7 +128,7 @@ class PairedFlow(nn.Module):
         return self.target.sample(num_samples, self._trace(context), temperature, generator, batch_size, size)
 
     def sample_and_log_prob(
-            self, num_samples: int, context: Context = None, temperature: float = 1.0,
+            self, num_samples: int, context: Context = None, temperature: float | Tensor = 1.0,
             generator: torch.Generator | None = None, batch_size: int | None = None,
             size: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Draw samples as ``sample`` does, with their conditional log-densities (at temperature 1), in nats."""

@@ -114,6 +114,52 @@ def test_temperature():
             flow.sample(1, temperature=bad)
 
 
+def test_temperatures_of_single_values():
+    flow = Flow(ActNorm(3, GlobalConditioner(1, 6)), shape=(3, 4, 6))
+    flow = perturb(flow)
+    context, temperature = torch.rand(2, 1, 4, 6), torch.rand(3, 1, 6, dtype=torch.float64)
+    plain = flow.sample(5, context, 1.0, torch.Generator().manual_seed(0))
+    noise = flow.transform_to_noise(plain.flatten(0, 1), context.repeat_interleave(5, 0))
+    want = flow.transform_from_noise(noise * temperature.float(), context.repeat_interleave(5, 0))
+    samples, log_prob = flow.sample_and_log_prob(5, context, temperature, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(samples.flatten(0, 1), want)
+    torch.testing.assert_close(log_prob.flatten(), flow.log_prob(want, context.repeat_interleave(5, 0)))
+    same = flow.sample(5, context, torch.full((3, 4, 6), 0.7), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(same, flow.sample(5, context, 0.7, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize(("temperature", "message"), [
+    (torch.ones(2), r"broadcasts to a sample's shape \(3, 4, 6\), got shape \(2,\)"),
+    (torch.ones(1, 3, 4, 6), r"got shape \(1, 3, 4, 6\)"),
+    (torch.ones(0), r"got shape \(0,\)"),
+    (torch.tensor([1, 1, 1, 1, 1, -1.0]), "finite temperature of at least 0, got tensor"),
+    (torch.tensor([1, 1, 1, 1, 1, math.inf]), "finite temperature of at least 0, got tensor"),
+])
+def test_other_temperatures_of_single_values_are_refused(temperature, message):
+    with pytest.raises(ValueError, match=message):
+        Flow(ActNorm(3), shape=(3, 4, 6)).sample(2, temperature=temperature)
+
+
+@pytest.mark.parametrize(("channels", "size", "factor"), [(3, (8, 16), 2), (1, (8,), 2), (2, (9, 9), 3), (8, (), 2)])
+def test_values_by_level_are_where_the_levels_end(channels, size, factor):
+    """Find the noise of each level by where it does not depend on what coarser levels do."""
+    values = (1.2, 0.9, 0.8)[:2 if factor == 3 else 3]
+    laid = condflows.by_level(values, (channels, *size), factor)
+    assert laid.shape == (channels, *size)
+    inputs, before = torch.randn(1, channels, *size), None
+    for levels in range(len(values), 0, -1):  # the steps of a level change what has not ended before it
+        steps = [int(level == levels - 1) for level in range(len(values))]
+        flow = condflows.multiscale(channels, steps, lambda c: perturb(ActNorm(c), 1.0), factor=factor,
+                                    spatial_dims=len(size))
+        plain = condflows.multiscale(channels, [0] * len(values), ActNorm, factor=factor, spatial_dims=len(size))
+        changed = flow(inputs)[0] != plain(inputs)[0]
+        reached = changed[0] if before is None else changed[0] & ~before
+        assert (laid[reached] == torch.tensor(values[levels - 1])).all()
+        assert reached.any()
+        before = changed[0]
+    assert before.all()
+
+
 def test_a_generator_makes_samples_reproducible():
     flow = Flow(ActNorm(2), shape=(2,))
     draws = [flow.sample(4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]

@@ -18,6 +18,7 @@ from PIL import Image
 
 from condflows.testing import perturb
 from models import MODELS
+from streets.data.drawn import StreetScenes
 from streets.runs import directory, weights
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,20 @@ def make_run(path, name="full_glow", **config):
     (path / "metrics.csv").write_text("step,epoch,split,bits_per_dim,images_per_second\n3,1,train,5,10\n3,1,val,4,\n"
                                       "6,2,train,4,10\n")
     return path
+
+
+def write_pairs(root, cities, size=(16, 32), split="train"):
+    """Write pairs of drawn scenes in the Cityscapes layout: a number of them for each city."""
+    scenes = iter(StreetScenes(split, size, sum(cities.values())))
+    for city, count in cities.items():
+        photos, maps = (root / kind / split / city for kind in ("leftImg8bit", "gtFine"))
+        for folder in (photos, maps):
+            folder.mkdir(parents=True, exist_ok=True)
+        for frame in range(count):
+            item, name = next(scenes), f"{city}_000000_{frame:06d}"
+            save(photos / f"{name}_leftImg8bit.png", item["photo"].permute(1, 2, 0).numpy())
+            save(maps / f"{name}_gtFine_labelIds.png", item["label"].numpy())
+    return root
 
 
 def damaged_data(root):

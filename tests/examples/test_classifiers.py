@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from run_helpers import SCRIPTS, SHARED, refused
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -331,14 +332,14 @@ def test_train_classifier_from_nothing(tmp_path, capsys):
     assert judge.label_ids[:3] == (7, 8, 11)
     assert len(judge.names) == 11  # of the scenes; unlabeled is none of the 19
     val = datasets.open_dataset(None, "val", (16, 32), 2, 0)
-    assert scores(judge, val).items() >= config["validation"].items()
+    assert scores(judge, val).items() >= config["scores"]["val"].items()
     batch = photos(2, 30, 50)
     assert torch.equal(load_judge("pspnet", out / "model.safetensors")(batch), judge(batch))
 
 
 def test_training_a_classifier_learns(tmp_path):
     train_classifier.main([*TINY, "--epochs", "30", "--out", str(tmp_path)])
-    result = json.loads((tmp_path / "config.json").read_text())["validation"]
+    result = json.loads((tmp_path / "config.json").read_text())["scores"]["val"]
     assert result["pixel_accuracy"] > 40  # the most frequent class has a third
     assert result["class_accuracy"] > 100 * 2 / 11
 
@@ -349,6 +350,49 @@ def test_the_same_seed_gives_the_same_classifier(tmp_path):
     one, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert not torch.equal(one["cls.4.weight"], three["cls.4.weight"])
+
+
+def test_as_many_steps_as_asked_for_and_splits_scored(tmp_path, capsys):
+    train_classifier.main([*TINY, "--epochs", "3", "--out", str(tmp_path / "epochs")])
+    train_classifier.main([*TINY, "--steps", "12", "--score", "val", "test", "--out", str(tmp_path / "steps")])
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("epochs", "steps"))
+    assert all(torch.equal(one[key], two[key]) for key in one), "3 epochs of 16 photos in batches of 4 are 12 steps"
+    config = json.loads((tmp_path / "steps" / "config.json").read_text())
+    assert list(config["scores"]) == ["val", "test"]
+    assert config["scores"]["val"] == json.loads((tmp_path / "epochs" / "config.json").read_text())["scores"]["val"]
+    assert "test: pixel acc. " in capsys.readouterr().out
+
+
+def test_extra_pairs_are_trained_on_and_pairs_are_a_part(tmp_path):
+    save_pairs(tmp_path / "real", 8, road=7)
+    save_pairs(tmp_path / "made", 8, road=8)
+    options = ["--image-size", "16", "32", "--batch-size", "4", "--width", "4", "--layers", "1", "1", "1", "1",
+               "--score", "train", "--steps", "40", "--data", str(tmp_path / "real")]
+    accuracy = {}
+    for name, more in {"real": [], "few": ["--pairs", "4"], "both": ["--extra", str(tmp_path / "made")],
+                       "made": ["--pairs", "0", "--extra", str(tmp_path / "made")]}.items():
+        train_classifier.main([*options, *more, "--out", str(tmp_path / "judges" / name)])
+        config = json.loads((tmp_path / "judges" / name / "config.json").read_text())
+        accuracy[name] = config["scores"]["train"]["pixel_accuracy"]
+        assert list(config["classes"]) == (["road", "building"] if name in ("real", "few") else
+                                           ["road", "sidewalk", "building"])
+    # What is road in one data set is sidewalk in the other.
+    assert min(accuracy["real"], accuracy["few"]) > 90
+    assert accuracy["made"] < 60
+
+
+def save_pairs(root: Path, count: int, road: int) -> None:
+    """Write training pairs that show buildings, bright, above something dark that has the label of ``road``."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        label = np.full((16, 32), 11, np.uint8)
+        label[8:] = road
+        photo = np.where(label[..., None] == 11, 200, 50) + rng.integers(0, 20, (16, 32, 3))
+        for kind, name, image in (("leftImg8bit", "leftImg8bit", photo.astype(np.uint8)),
+                                  ("gtFine", "gtFine_labelIds", label)):
+            folder = root / kind / "train" / "ulm"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"ulm_000000_{number:06d}_{name}.png")
 
 
 def test_all_19_classes_can_be_asked_for(tmp_path):
@@ -394,6 +438,12 @@ MISTAKES = {
     "no epochs": (["--epochs", "0"], "--epochs 0: at least 1"),
     "a batch of one": (["--batch-size", "1"], "--batch-size 1: at least 2"),
     "a batch of more than all": (["--batch-size", "99"], "only 16 training photos"),
+    "no steps": (["--steps", "0"], "--steps 0: at least 1"),
+    "more pairs than there are": (["--pairs", "17"], "--pairs 17: there are only 16 training pairs"),
+    "no pairs at all": (["--pairs", "0"], "only 0 training photos"),
+    "cities of drawn scenes": (["--cities", "ulm"], "cities are folders of --data"),
+    "extra pairs from nowhere": (["--extra", "nowhere"], "nowhere"),
+    "a split that there is not": (["--score", "nights"], "nights"),
     "an empty stage": (["--layers", "1", "0", "1", "1"], "--layers 1 0 1 1"),
     "no width": (["--width", "0"], "--width 0"),
     "scales the wrong way round": (["--scale", "2", "1"], "--scale 2.0 1.0"),

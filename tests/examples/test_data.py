@@ -473,6 +473,24 @@ def test_batches_collate_also_from_workers(release):
             assert torch.equal(items.boundaries(batch)[1], items.boundaries(dataset[1]))
 
 
+def test_some_cities_of_a_split(release):
+    dataset = cityscapes.Cityscapes(release, "train", SIZE, ["aachen"])
+    assert dataset.names == ["aachen_000000_000002", "aachen_000000_000012"]
+    assert cityscapes.Cityscapes(release, "train", SIZE, ["ulm", "aachen"]).names[2:] == ["ulm_000000_000003"]
+    with refused(FileNotFoundError, "missing bonn: cities with photos are aachen, ulm"):
+        cityscapes.Cityscapes(release, "train", SIZE, ["ulm", "bonn"])
+    with refused(ValueError, "cities are folders of --data"):
+        datasets.open_dataset(None, "train", SIZE, cities=["ulm"])
+
+
+def test_some_pairs_are_spread_over_the_split(release):
+    dataset = cityscapes.Cityscapes(release, "train", SIZE)
+    assert datasets.some(dataset, None) is datasets.some(dataset, 3) is dataset
+    assert [item["name"] for item in datasets.some(dataset, 2)] == [dataset.names[0], dataset.names[2]]
+    with refused(ValueError, "--pairs 4: there are only 3 training pairs"):
+        datasets.some(dataset, 4)
+
+
 def test_open_dataset_draws_scenes_where_no_root_is_given(release):
     assert isinstance(datasets.open_dataset(release, "val", SIZE), cityscapes.Cityscapes)
     scenes = datasets.open_dataset(None, "val", SIZE, length=4, seed=2)

@@ -232,6 +232,25 @@ def test_a_run_with_boundaries_is_judged(tmp_path, brightness):
     assert (tmp_path / "out" / "results.md").exists()
 
 
+def test_a_drive_apart_is_judged(tmp_path, brightness, monkeypatch):
+    root = run_helpers.write_pairs(tmp_path / "data", {"aachen": 3, "ulm": 2}, SIZE)
+    path = make_run(tmp_path / "run", data=str(root.resolve()), cities=["aachen"])
+    seen = Mock(wraps=references)
+    monkeypatch.setattr(evaluation, "references", seen)
+    options = path, "--data", root, "--split", "train", "--repeats", "1", "--judge", "pspnet", "--out", tmp_path / "out"
+    call(*options, "--cities", "ulm")
+    dataset, train_set = seen.call_args.args[:2]
+    assert {name.split("_")[0] for name in dataset.names} == {"ulm"}
+    assert {name.split("_")[0] for name in train_set.names} == {"aachen"}, "mean colours are those of its training"
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["cities"] == ["ulm"]
+    with pytest.raises(SystemExit):
+        call(*options, "--keep")
+
+    other = run_helpers.write_pairs(tmp_path / "other", {"bonn": 3}, SIZE)  # of which the run knows no cities
+    call(path, "--data", other, *options[3:-1], tmp_path / "elsewhere")
+    assert len(seen.call_args.args[1]) == 3
+
+
 def test_the_sweep_is_the_papers():
     assert evaluation.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 

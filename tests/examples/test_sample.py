@@ -212,6 +212,15 @@ def test_a_synthetic_set_is_a_cityscapes_set(run, root, augmented, tmp_path):
     assert (made[0]["label"] == 255).any()
 
 
+def test_some_cities_are_sampled(run, root, augmented, tmp_path, capsys):
+    augment(run, root, tmp_path / "set", "--cities", "ulm")
+    made = {name: data for name, data in files(tmp_path / "set").items() if name != "augment.json"}
+    assert made == {name: data for name, data in files(augmented).items() if "/ulm/" in name}
+    assert made
+    assert "cities" in refused(capsys, run, "--data", root, "--split", "train", "--samples", 2, "--augment",
+                               tmp_path / "set")
+
+
 def test_the_official_tools_can_tell_the_files(root, augmented):
     """Check names as the tools read them: taken apart at underscores, a frame's files by the beginning."""
     names = [path.name for folder in (root, augmented) for path in folder.glob("leftImg8bit/*/*/*.png")]

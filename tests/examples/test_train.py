@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_helpers import CAMVID, SCRIPTS, rows
+from run_helpers import CAMVID, SCRIPTS, rows, write_pairs
 
 import condflows
 import train
@@ -115,6 +115,24 @@ def test_real_photos(tmp_path):
     train.main(["--data", str(CAMVID), *TINY, "--batch-size", "32", "--epochs", "2", "--out", str(out)])
     values = [float(row["bits_per_dim"]) for row in rows(out, "val")]
     assert values[1] < values[0] < 8
+
+
+def test_some_cities_and_some_pairs(tmp_path, capsys):
+    root = write_pairs(tmp_path / "data", {"aachen": 3, "bonn": 4, "ulm": 2})
+    write_pairs(root, {"lindau": 2}, split="val")
+    out = tmp_path / "run"
+    options = [*TINY, "--data", str(root), "--batch-size", "2", "--epochs", "1", "--out", str(out)]
+    train.main([*options, "--cities", "ulm", "aachen", "--pairs", "4"])
+    assert "4 training and 2 validation pairs" in capsys.readouterr().out
+    config = json.loads((out / "config.json").read_text())
+    assert (config["cities"], config["pairs"]) == (["ulm", "aachen"], 4)
+    assert config["data_statistics"]["training_pairs"] == 4
+    with pytest.raises(SystemExit):
+        train.main([*options, "--cities", "ulm", "--pairs", "4", "--resume"])
+    assert "--cities" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train.main([*options, "--cities", "ulm", "--pairs", "4", "--overwrite"])
+    assert "--pairs 4: there are only 2 training pairs" in capsys.readouterr().err
 
 
 def test_presets_are_the_papers():

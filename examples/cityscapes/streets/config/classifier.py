@@ -13,6 +13,14 @@ class Config:
     """Directory for config.json and model.safetensors, which are written at the end."""
     data: Path | None = None
     """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
+    cities: tuple[str, ...] = ()
+    """Cities of the training split, its folders, to train on; all of them without this option."""
+    pairs: int | None = None
+    """Number of training pairs, spread evenly over the split; all of them without this option, and with 0 those of
+    --extra alone."""
+    extra: Path | None = None
+    """Root of a data set in the Cityscapes layout whose training pairs are added, such as synthesized ones of
+    sample.py --augment."""
     overwrite: bool = False
     """Write into a directory that is not empty, and replace the files of an earlier run there."""
     image_size: tuple[int, int] = (64, 128)
@@ -21,13 +29,16 @@ class Config:
     """Long side in pixels of the photos as the network sees them, in training and as a judge; without it that of
     --image-size. The network predicts every eighth pixel of this size, and the pixels between are interpolated."""
     classes: Literal["present", "all"] = "present"
-    """Classes to recognize: those of the 19 evaluated ones that are present in the training split, or all 19."""
+    """Classes to recognize: those of the 19 evaluated ones that are present in the training split, whatever --pairs
+    takes of it, or in --extra; or all 19."""
     layers: tuple[int, int, int, int] = (2, 2, 2, 2)
     """Number of residual blocks in each of the four stages; PSPNet50 has 3 4 6 3."""
     width: int = 8
     """Channels of the first convolution; PSPNet50 has 64."""
     epochs: int = 24
     """Number of passes over the training photos."""
+    steps: int | None = None
+    """Number of training steps, in place of --epochs: the same work for data sets of different sizes."""
     batch_size: int = 8
     """Number of photos in a training step."""
     learning_rate: float = 0.1
@@ -38,6 +49,8 @@ class Config:
     """Least and largest random enlargement of a training photo, before a random crop and flip."""
     generated: int = 640
     """Number of training scenes to generate without --data; an eighth as many are generated for validation."""
+    score: tuple[str, ...] = ("val",)
+    """Splits of the data set to score at the end."""
     seed: int = 0
     """Seed of the weights, the order of the data and the augmentation."""
     device: str | None = None

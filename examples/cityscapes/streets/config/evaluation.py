@@ -16,7 +16,10 @@ class Config:
     data: Path | None = None
     """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
     split: str = "val"
-    """Split of the data set to measure on; the mean colours of the classes are those of the split train."""
+    """Split of the data set to measure on."""
+    cities: tuple[str, ...] = ()
+    """Cities of the split, its folders, to measure on; all of them without this option. The mean colours of the classes
+    are those of the cities that the first run was trained on."""
     out: Path = Path("evaluation")
     """Directory of the results."""
     overwrite: bool = False

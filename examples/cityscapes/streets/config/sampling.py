@@ -22,6 +22,8 @@ class Config:
     """Root of a data set in the Cityscapes layout; without it scenes are generated as in training."""
     split: str = "val"
     """Split of the data set."""
+    cities: tuple[str, ...] = ()
+    """Cities of the split, its folders, to sample; all of them without this option."""
     indices: tuple[str, ...] = ()
     """Scenes of the split to sample, by index or by name."""
     scenes: int | None = None

@@ -29,6 +29,10 @@ class Config:
     else of labels."""
     data: Path | None = None
     """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
+    cities: tuple[str, ...] = ()
+    """Cities of the training split, its folders, to train on; all of them without this option."""
+    pairs: int | None = None
+    """Number of training pairs, spread evenly over the split; all of them without this option."""
     out: Path | None = None
     """Directory of the run; without it runs/MODEL-PRESET-TIME."""
     overwrite: bool = False

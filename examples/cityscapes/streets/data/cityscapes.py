@@ -17,11 +17,12 @@ class Cityscapes(Dataset[Item]):
     `root` holds `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` and, for each of them,
     `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`; where `NAME_gtFine_instanceIds.png` lie beside all of these,
     items have `instances`.
+    `cities` are the folders CITY to take; all of them if none are named.
     `image_size` is (height, width) in pixels: the whole photo is squeezed into it, whatever its aspect ratio.
     A missing folder or file is reported at once, a damaged file when its item is read.
     """
 
-    def __init__(self, root: str | Path, split: str, image_size: Sequence[int]) -> None:
+    def __init__(self, root: str | Path, split: str, image_size: Sequence[int], cities: Sequence[str] = ()) -> None:
         self.image_size = checked_size(image_size)
         root = Path(root)
         if not root.is_dir():
@@ -42,6 +43,13 @@ class Cityscapes(Dataset[Item]):
                 f"expected {photos}/{split}/CITY/*_leftImg8bit.png, found none: "
                 f"splits with photos are {', '.join(exist) or 'none'}"
             )
+        found = sorted({photo.parent.name for photo in self.photos})
+        if unknown := sorted(set(cities) - set(found)):
+            raise FileNotFoundError(
+                f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
+                f"cities with photos are {', '.join(found)}"
+            )
+        self.photos = [photo for photo in self.photos if not cities or photo.parent.name in cities]
         self.names = [photo.name.removesuffix("_leftImg8bit.png") for photo in self.photos]
         stems = [maps / split / p.parent.name / f"{n}_gtFine" for p, n in zip(self.photos, self.names, strict=True)]
         self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]

@@ -2,23 +2,39 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Subset
 
 from streets.data.cityscapes import Cityscapes
 from streets.data.drawn import StreetScenes
 
 
-def open_dataset(
-    root: str | Path | None, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0
-) -> Cityscapes | StreetScenes:
-    """Open a split: `Cityscapes` if `root` is given, else `StreetScenes` of this `length` and `seed`."""
-    return StreetScenes(split, image_size, length, seed) if root is None else Cityscapes(root, split, image_size)
+def open_dataset(root: str | Path | None, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0,
+                 cities: Sequence[str] = ()) -> Cityscapes | StreetScenes:
+    """Open a split: of files if ``root`` is given, all its ``cities`` or some; else ``length`` drawn scenes."""
+    if root is not None:
+        return Cityscapes(root, split, image_size, cities)
+    if cities:
+        raise ValueError(f"--cities {' '.join(cities)}: cities are folders of --data, and drawn scenes have none; give "
+                         "--data too, or leave them out")
+    return StreetScenes(split, image_size, length, seed)
 
 
-def open_split(
-    root: str | Path | None, split: str, image_size: Sequence[int], generated: int, seed: int
-) -> Cityscapes | StreetScenes:
+def open_split(root: str | Path | None, split: str, image_size: Sequence[int], generated: int, seed: int,
+               cities: Sequence[str] = ()) -> Cityscapes | StreetScenes:
     """Open a split as in training: of drawn scenes `generated` for train, an eighth as many for each other split."""
-    return open_dataset(root, split, image_size, generated if split == "train" else max(1, generated // 8), seed)
+    length = generated if split == "train" else max(1, generated // 8)
+    return open_dataset(root, split, image_size, length, seed, cities)
+
+
+def some(dataset: Any, pairs: int | None) -> Any:
+    """Take ``pairs`` pairs of a training split, evenly spread over it; all if None."""
+    if pairs is None or pairs == len(dataset):
+        return dataset
+    if pairs > len(dataset):
+        raise ValueError(f"--pairs {pairs}: there are only {len(dataset)} training pairs")
+    return Subset(dataset, spread(len(dataset), pairs))
 
 
 def spread(length: int, count: int) -> list[int]:

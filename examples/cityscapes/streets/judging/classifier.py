@@ -1,6 +1,7 @@
 """Training of a PSPNet as a judge: the semseg recipe without pretrained weights."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
-from streets.data.datasets import open_split
+from streets.data.cityscapes import Cityscapes
+from streets.data.datasets import open_split, some
 from streets.data.labels import IGNORED
 from streets.judging.judges import class_indices
 from streets.judging.judges.pspnet import CITYSCAPES, PSPNet, PSPNetJudge, normalize
@@ -33,35 +35,39 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     with writing(config.out, config.overwrite):
-        train_set, val_set = open_data(config)
-        train_batches, val_batches = batches(train_set, val_set, config)
-        classes = CITYSCAPES if config.classes == "all" else present_classes(train_set, config)
+        real, extra = open_pairs(config)
+        train_set = ConcatDataset([some(real, config.pairs), *extra])
+        if len(train_set) < config.batch_size:
+            raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
+        scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed)
+                  for name in config.score}
+        classes = CITYSCAPES if config.classes == "all" else present_classes(ConcatDataset([real, *extra]), config)
         zoom = (config.base_size or max(config.image_size)) / max(config.image_size)
         size = tuple(max(1, round(zoom * side)) for side in config.image_size)
         crop = tuple(min(713, 8 * math.ceil((side - 1) / 8) + 1) for side in size)
         net: Any = PSPNet(config.layers, len(classes), config.width)
         net = net.to(device, memory_format=torch.channels_last)
         judge = PSPNetJudge(net, classes, size, crop)
-        print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(train_set)} training and "
-              f"{len(val_set)} validation photos on {device}, crops of {crop[0]}x{crop[1]}\n"
-              f"classes: {', '.join(classes)}")
+        print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(train_set)} training photos on {device}, "
+              f"crops of {crop[0]}x{crop[1]}\nclasses: {', '.join(classes)}")
 
-        descend(judge, train_batches, zoom, config)
+        descend(judge, batches(train_set, config), zoom, config)
 
-        result = score(judge, val_batches)
+        results = {name: score(judge, dataset, config) for name, dataset in scored.items()}
         save_weights(net, config.out / "model.safetensors")
         files.write_json(config.out / "config.json", {
             "network": {"layers": config.layers, "width": config.width}, "classes": classes, "size": size,
-            "crop": crop, "validation": result, "options": dataclasses.asdict(config), "versions": versions(),
+            "crop": crop, "scores": results, "options": dataclasses.asdict(config), "versions": versions(),
         })
-    print(f"validation: {', '.join(f'{SCORES[name]} {value:.1f} %' for name, value in result.items())}\n"
-          f"judge: {config.out}")
+    for split, result in results.items():
+        print(f"{split}: {', '.join(f'{SCORES[name]} {value:.1f} %' for name, value in result.items())}")
+    print(f"judge: {config.out}")
     return config.out
 
 
 def check(config: Config) -> None:
     """Refuse values with which no training is possible."""
-    check_counts(config, epochs=1, batch_size=2, width=1, base_size=8, generated=1, seed=0, workers=0)
+    check_counts(config, pairs=0, epochs=1, steps=1, batch_size=2, width=1, base_size=8, generated=1, seed=0, workers=0)
     check_finite(config, "learning_rate")
     check_finite(config, "aux_weight", zero=True)
     if min(config.layers) < 1:
@@ -70,21 +76,17 @@ def check(config: Config) -> None:
         raise ValueError(f"--scale {config.scale[0]} {config.scale[1]}: positive numbers are needed, the least first")
 
 
-def open_data(config: Config) -> tuple[Any, Any]:
-    """Open the training split and the validation split."""
-    train_set, val_set = (open_split(config.data, name, config.image_size, config.generated, config.seed)
-                          for name in ("train", "val"))
-    if len(train_set) < config.batch_size:
-        raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
-    return train_set, val_set
+def open_pairs(config: Config) -> tuple[Any, list[Any]]:
+    """Open the training split, all of its pairs, and the extra ones if there are any."""
+    real = open_split(config.data, "train", config.image_size, config.generated, config.seed, config.cities)
+    return real, [] if config.extra is None else [Cityscapes(config.extra, "train", config.image_size)]
 
 
-def batches(train_set: Any, val_set: Any, config: Config) -> tuple[DataLoader, DataLoader]:
-    """Return the training batches, in random order, and the validation batches."""
+def batches(train_set: Any, config: Config) -> DataLoader:
+    """Return the training batches, in random order."""
     order = torch.Generator().manual_seed(config.seed)
-    return (DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
-                       drop_last=True, persistent_workers=config.workers > 0),
-            DataLoader(val_set, config.batch_size, num_workers=config.workers))
+    return DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
+                      drop_last=True, persistent_workers=config.workers > 0)
 
 
 def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config) -> None:
@@ -92,32 +94,31 @@ def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config
     net: Any = judge.net.train()
     device = next(net.parameters()).device
     optimizer = torch.optim.SGD(net.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=1e-4)
-    steps = config.epochs * len(batches)
+    steps = config.steps or config.epochs * len(batches)
     schedule = LambdaLR(optimizer, lambda step: (1 - step / steps) ** 0.9)
     scale = (zoom * config.scale[0], zoom * config.scale[1])
-    with tqdm(total=steps, dynamic_ncols=True) as bar:
-        for epoch in range(1, config.epochs + 1):
-            for batch in batches:
-                targets = class_indices(judge, batch["label"].to(device))
-                photos, targets = augment(normalize(batch["photo"].to(device)), targets, judge.crop, scale)
-                main, aux = net.with_auxiliary(photos.contiguous(memory_format=torch.channels_last))
-                loss = cross_entropy(main, targets) + config.aux_weight * cross_entropy(aux, targets)
-                if not torch.isfinite(loss):
-                    raise ValueError(f"in epoch {epoch} the loss is {loss.item()} and nothing is written: lower "
-                                     "--learning-rate")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}")
-                bar.update()
+    endless = itertools.chain.from_iterable(itertools.repeat(batches))
+    for step, batch in enumerate(bar := tqdm(itertools.islice(endless, steps), total=steps, dynamic_ncols=True)):
+        targets = class_indices(judge, batch["label"].to(device))
+        photos, targets = augment(normalize(batch["photo"].to(device)), targets, judge.crop, scale)
+        main, aux = net.with_auxiliary(photos.contiguous(memory_format=torch.channels_last))
+        loss = cross_entropy(main, targets) + config.aux_weight * cross_entropy(aux, targets)
+        epoch = step // len(batches) + 1
+        if not torch.isfinite(loss):
+            raise ValueError(f"in epoch {epoch} the loss is {loss.item()} and nothing is written: lower "
+                             "--learning-rate")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}")
     net.eval()
 
 
-def score(judge: PSPNetJudge, batches: DataLoader) -> dict[str, float]:
+def score(judge: PSPNetJudge, dataset: Any, config: Config) -> dict[str, float]:
     """Score a judge on real photos."""
     found = Scores(judge)
-    for batch in batches:
+    for batch in DataLoader(dataset, config.batch_size, num_workers=config.workers):
         found.add(judge(batch["photo"]), batch["label"])
     return {name: value for name, value in found.compute().items() if name in SCORES}
 

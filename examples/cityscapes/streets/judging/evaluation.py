@@ -42,14 +42,17 @@ def evaluate(config: Config) -> dict[str, Any]:
         direction, size = common(models, config)
         names, judge_name = unique_names(models), chosen_judge(config, direction)
         judge = load_judge(judge_name, config.judge_weights, device)
-        train_set = open_dataset(config.data, "train", size, config.generated)
-        dataset = open_dataset(config.data, config.split, size, config.generated)
+        trained_on = models[0].cities(config.data)
+        train_set = open_dataset(config.data, "train", size, config.generated, cities=trained_on)
+        dataset = open_dataset(config.data, config.split, size, config.generated, cities=config.cities)
         settings = {
-            "data": str(config.data), "split": config.split, "image_size": list(size), "pairs": len(dataset),
+            "data": str(config.data), "split": config.split, "cities": config.cities or None,
+            "image_size": list(size), "pairs": len(dataset),
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
         }
-        kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
+        kept = Kept(config.out / "references.json", settings | {"trained_on": trained_on or None}, config.keep,
+                    config.overwrite)
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": kept.get(
             "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))}
         for name, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):

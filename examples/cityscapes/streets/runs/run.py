@@ -31,6 +31,11 @@ class Run:
         return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed,
                      given_labels(self.name, self.direction))
 
+    def cities(self, data: Path | None) -> tuple[str, ...]:
+        """Return the cities of this data set that the model was trained on; none stands for all of them."""
+        same = data is not None and str(data.resolve()) == self.config.get("data")
+        return tuple(self.config.get("cities", ())) if same else ()
+
     def metrics(self) -> list[Row]:
         """Read the rows of metrics.csv; an exported model has none."""
         curves = self.path / "metrics.csv"

@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 import condflows
 from streets.config.training import START_OPTIONS, Config
 from streets.data import loading
-from streets.data.datasets import open_split
+from streets.data.datasets import open_split, some
 from streets.data.pairs import Pairs
 from streets.runs import checkpoints, directory
 from streets.runs.building import build
@@ -118,7 +118,10 @@ def last_checkpoint(out: Path, device: torch.device) -> tuple[Path, checkpoints.
 
 def open_readable(config: Config, name: str, device: torch.device) -> Any:
     """Open a split of the data, on request without the pairs that cannot be read."""
-    dataset = open_split(config.data, name, config.image_size, config.generated, config.seed)
+    training = name == "train"
+    dataset: Any = open_split(config.data, name, config.image_size, config.generated, config.seed,
+                              config.cities if training else ())
+    dataset = some(dataset, config.pairs) if training else dataset
     bad = loading.unreadable(dataset, config.workers, device, name) if config.skip_bad_files else {}
     if not bad:
         return dataset

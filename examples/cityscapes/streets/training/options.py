@@ -16,8 +16,9 @@ MOST_STEPS = 1000
 
 def check(config: Config) -> None:
     """Refuse values that no training can have."""
-    check_counts(config, epochs=1, batch_size=1, accumulate=1, init_pairs=1, generated=1, width=1, context_width=1,
-                 validate_every=1, checkpoint_every=1, warmup_steps=0, skip_bad_batches=0, seed=0, workers=0)
+    check_counts(config, epochs=1, pairs=1, batch_size=1, accumulate=1, init_pairs=1, generated=1, width=1,
+                 context_width=1, validate_every=1, checkpoint_every=1, warmup_steps=0, skip_bad_batches=0,
+                 seed=0, workers=0)
     check_finite(config, "learning_rate")
     check_finite(config, "source_weight", zero=True)
     if config.steps is not None and not (config.steps and all(1 <= steps <= MOST_STEPS for steps in config.steps)):

@@ -106,7 +106,7 @@ def settings(run: Run, config: Config, temperature: float) -> dict[str, Any]:
         "run": run.path, "weights": config.weights, "sha256": files.sha256(run.weights),
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
         "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
-        "label_maps": config.label_maps,
+        "cities": config.cities or None, "label_maps": config.label_maps,
     })
 
 

@@ -26,7 +26,9 @@ def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
 
 def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) -> Any:
     """Open a split of the data set, or of drawn scenes, as many as in training."""
-    return open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0))
+    cities = config.cities if isinstance(config, Config) else ()
+    return open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0),
+                      cities)
 
 
 def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
@@ -46,8 +48,8 @@ def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str
     if config.photos if label2photo else config.label_maps:
         raise ValueError(f"{run.path} is a {run.direction} model: give it {option}")
     if files:
-        if config.data or config.indices or config.scenes is not None:
-            raise ValueError(f"{option} are the scenes: leave out --data, --indices and --scenes")
+        if config.data or config.cities or config.indices or config.scenes is not None:
+            raise ValueError(f"{option} are the scenes: leave out --data, --cities, --indices and --scenes")
         read = read_label_map if label2photo else read_photo
         dataset: Any = [read(file, size) for file in files]
         places, names = list(range(len(files))), [item["name"] for item in dataset]
