@@ -251,6 +251,22 @@ def test_a_drive_apart_is_judged(tmp_path, brightness, monkeypatch):
     assert len(seen.call_args.args[1]) == 3
 
 
+def test_temperatures_by_level_are_judged(tmp_path, brightness, capsys):
+    paths = [make_run(tmp_path / name, name, image_size=(32, 64)) for name in ("full_glow", "pix2pix")]
+    out = tmp_path / "out"
+    options = ["--generated", "4", "--judge", "pspnet", "--repeats", "2", "--out", out,
+               "--picture-temperature", "1,0.5"]
+    call(*paths, *options, "--temperatures", "1", "0.9,0.5", "0.9,0.9", "0.9")
+    scores = json.loads((out / "results.json").read_text())["runs"]["full_glow"]["scores"]
+    assert [score["temperature"] for score in scores] == [1.0, [0.9, 0.5], [0.9, 0.9], 0.9]
+    assert scores[1]["distance"] < scores[2]["distance"]
+    assert "| 0.9,0.5 |" in (out / "results.md").read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        call(*paths, *options, "--overwrite", "--temperatures", "1,1,1")
+    assert "--temperature 1,1,1: full_glow has 2 levels" in capsys.readouterr().err
+
+
 def test_the_sweep_is_the_papers():
     assert evaluation.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 

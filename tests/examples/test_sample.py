@@ -16,12 +16,16 @@ import pytest
 import torch
 from PIL import Image
 from run_helpers import SCRIPTS, SIZE, files, line_of_mistake, make_run, quick_processes, read, save, until
+from torch.utils.data import default_collate
 
 import sample
 from models import MODELS
 from streets.data import cityscapes, drawn, labels, reading
+from streets.data.pairs import to_bytes
 from streets.runs import pictures, weights
+from streets.runs.run import Run
 from streets.system import devices
+from streets.system.seeds import seed_of
 from streets.using import augmenting
 
 SCRIPT = SCRIPTS / "sample.py"
@@ -118,6 +122,26 @@ def test_several_temperatures(run, tmp_path):
     assert read(out / "grid.png").shape[1] == (2 + 6) * 194 - 2
     call(run, "--scenes", 1, "--samples", 1, "--temperature", 0.5, "--out", tmp_path / "one")
     assert np.array_equal(read(tmp_path / "one" / "val_000003_000000_sample_0.png"), values["0.5"][0])
+
+
+def test_a_temperature_for_each_level(run, tmp_path):
+    """Compare with the flow itself, whose noise is scaled by hand: the first channels of a squeeze go on."""
+    options = "--scenes", 1, "--samples", 1
+    call(run, *options, "--temperature", "1.2,0.5", "1,1", 1, "--out", tmp_path)
+    of = {name: next(read(path) for path in tmp_path.glob(f"*_temperature_{name}_sample_0.png"))
+          for name in ("1.2,0.5", "1,1", "1")}
+    assert np.array_equal(of["1,1"], of["1"])
+    assert not np.array_equal(of["1.2,0.5"], of["1"])
+    opened = Run(run)
+    item = drawn.StreetScenes("val", SIZE, 6, 3)[0]
+    context = opened.pairs().context(default_collate([item]))
+    factors = torch.full((1, 12, 16, 32), 1.2)
+    factors[:, :6] = 0.5
+    factors = torch.nn.functional.pixel_shuffle(factors, 2)[0]
+    noise = torch.Generator().manual_seed(seed_of(0, "sample", item["name"], 0))
+    with torch.no_grad():
+        expected = opened.model.sample(1, context, factors, noise)[0, 0]
+    assert np.array_equal(to_bytes(expected).permute(1, 2, 0).numpy(), of["1.2,0.5"])
 
 
 def test_training_ids_are_no_label_ids(tmp_path):
@@ -534,11 +558,14 @@ MISTAKES = {
     "unknown name": (["--out", "OUT", "--indices", "ulm"], "no scene ulm among the 6"),
     "twice the same": (["--out", "OUT", "--indices", "1", "val_000003_000001"], "val_000003_000001"),
     "no such data": (["--out", "OUT", "--data", "nowhere"], "nowhere"),
+    "a temperature too many": (["--out", "OUT", "--temperature", "1,1,1"], "1,1,1: full_glow has 2 levels"),
+    "a temperature of words": (["--out", "OUT", "--temperature", "1,hot"], "Numbers joined by commas"),
+    "a negative level": (["--out", "OUT", "--temperature", "1,-1"], "--temperature 1,-1: a finite number"),
     "split without pairs": (["--out", "OUT", "--data", "ROOT", "--split", "val"], "splits with photos are train"),
     "unknown split": (["--out", "OUT", "--split", "middle"], "'middle'"),
     "no such file": (["--out", "OUT", "--label-maps", "nowhere.png"], "nowhere.png"),
     "photos for label2photo": (["--out", "OUT", "--photos", "a.png"], "--label-maps"),
-    "files and data": (["--out", "OUT", "--label-maps", "a.png", "--indices", "3"], "leave out --data, --indices"),
+    "files and data": (["--out", "OUT", "--label-maps", "a.png", "--indices", "3"], "leave out --data, --cities"),
     "no such device": (["--out", "OUT", "--device", "abacus"], "--device abacus"),
     "no such shard": (["--augment", "OUT", "--shard", "2", "--num-shards", "2"], "--shard 2"),
     "two temperatures": (["--augment", "OUT", "--temperature", "0", "1"], "one --temperature"),

@@ -15,7 +15,7 @@ import condflows
 import train
 from models import MODELS
 from models.full_glow import full_glow
-from streets.config import checks
+from streets.config import temperatures
 from streets.config.training import PRESETS
 from streets.data import datasets
 from streets.data.pairs import Pairs, to_bytes
@@ -135,6 +135,17 @@ def test_some_cities_and_some_pairs(tmp_path, capsys):
     assert "--pairs 4: there are only 2 training pairs" in capsys.readouterr().err
 
 
+def test_pictures_at_a_temperature_for_each_level(tmp_path, capsys):
+    out = tmp_path / "run"
+    train.main([*TINY, "--epochs", "1", "--temperature", "1,0", "--out", str(out)])
+    assert json.loads((out / "config.json").read_text())["temperature"] == [1, 0]
+    train.main([*TINY, "--epochs", "2", "--out", str(out), "--resume"])
+    assert len(list((out / "samples").glob("*.png"))) == 2
+    with pytest.raises(SystemExit):
+        train.main([*TINY, "--temperature", "1,0.5,1", "--out", str(tmp_path / "other")])
+    assert "--temperature 1,0.5,1: full_glow has 2 levels" in capsys.readouterr().err
+
+
 def test_presets_are_the_papers():
     paper = train.parse(["--preset", "paper-256"])
     assert paper.image_size == (256, 256)
@@ -155,7 +166,7 @@ def test_presets_are_the_papers():
 def test_every_preset_suits_every_model(name, preset):
     config = train.parse(["--model", name, "--preset", preset])
     model_arguments(config)
-    checks.check_temperature(config.temperature, name)
+    temperatures.check_temperature(config.temperature, name)
 
 
 def test_a_directory_in_use_is_left_alone(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Checks of options: whole numbers, finite numbers, temperatures, and the types of stored values."""
+"""Checks of options: whole numbers, finite numbers, and the types of stored values."""
 
 import math
 from types import NoneType, UnionType
@@ -24,14 +24,6 @@ def check_finite(config: Any, *options: str, zero: bool = False) -> None:
         if value is not None and not (0 < value < math.inf or (zero and value == 0)):
             raise ValueError(f"--{option.replace('_', '-')} {value:g}: a finite number "
                              f"{'of at least' if zero else 'above'} 0 is needed")
-
-
-def check_temperature(temperature: float, model: str) -> None:
-    """Refuse a temperature that is negative or infinite, and any but 1 for pix2pix, which has none."""
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"--temperature {temperature:g}: a finite number of at least 0 is needed")
-    if model == "pix2pix" and temperature != 1:
-        raise ValueError(f"--temperature {temperature:g}: pix2pix has none, its only noise is dropout; leave it out")
 
 
 def misfits(kind: type, stored: dict[str, Any]) -> list[str]:

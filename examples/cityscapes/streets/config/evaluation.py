@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from streets.config.temperatures import Temperature
+
 
 @dataclass
 class Config:
@@ -31,8 +33,9 @@ class Config:
     """Judge of the samples: espnet-camvid or pspnet, or for photo2label colors, which is the default there."""
     judge_weights: Path | None = None
     """File or directory with the weights of the judge."""
-    temperatures: tuple[float, ...] = ()
-    """Temperatures of the samples to judge; 1 without this option."""
+    temperatures: tuple[Temperature, ...] = ()
+    """Temperatures of the samples to judge; 1 without this option. Numbers joined by commas are of one synthesis, for
+    each level of the models, finest first: 1.2,0.9,0.8."""
     sweep: bool = False
     """Judge samples at temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
     repeats: int = 3
@@ -44,7 +47,7 @@ class Config:
     """Height and width in pixels; without it those of the training, which must then be the same for all runs."""
     scenes: int = 4
     """Number of scenes in samples.png, spread over the split."""
-    picture_temperature: float = 0.7
+    picture_temperature: Temperature = 0.7
     """Temperature of the samples in samples.png."""
     weights: Literal["best", "last"] = "best"
     """Weights to load: those of the best validation, or the last ones."""

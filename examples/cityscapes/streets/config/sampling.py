@@ -6,6 +6,8 @@ from typing import Literal
 
 import tyro
 
+from streets.config.temperatures import Temperature
+
 
 @dataclass
 class Config:
@@ -34,8 +36,9 @@ class Config:
     """PNG files of photos, instead of a data set, for a run of --direction photo2label."""
     samples: int = 5
     """Number of samples of each scene at each temperature."""
-    temperature: tuple[float, ...] = ()
-    """Standard deviation of the noise, one or several; 0.8 without this option. pix2pix has no temperature."""
+    temperature: tuple[Temperature, ...] = ()
+    """Standard deviation of the noise, one or several; 0.8 without this option. Numbers joined by commas are of one
+    sample, for each level of the model, finest first: 1.2,0.9,0.8. pix2pix has no temperature."""
     seed: int = 0
     """Seed of the noise."""
     image_size: tuple[int, int] | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from streets.config.checks import misfits
+from streets.config.temperatures import Temperature
 
 
 @dataclass
@@ -93,8 +94,8 @@ class Config:
     """Number of steps that may be skipped because loss or gradient is not finite; one more ends the run."""
     skip_bad_files: bool = False
     """Read all files before the training, and leave out the pairs that cannot be read."""
-    temperature: float = 0.8
-    """Temperature of the samples in the grids of the validations."""
+    temperature: Temperature = 0.8
+    """Temperature of the samples in the grids of the validations: one, or one for each level, finest first."""
     seed: int = 0
     """Seed of the weights, the order of the data and the noise."""
     device: str | None = None

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from argparse import Namespace
 from functools import partial
 from typing import Any
@@ -11,8 +12,9 @@ from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from streets.config.checks import check_counts, check_temperature
+from streets.config.checks import check_counts
 from streets.config.evaluation import Config
+from streets.config.temperatures import check_temperature
 from streets.config.training import Config as TrainingConfig
 from streets.data.datasets import open_dataset, spread
 from streets.data.pairs import to_bytes
@@ -25,6 +27,7 @@ from streets.judging.scores import judge_samples
 from streets.judging.tables import markdown
 from streets.runs.directory import writing
 from streets.runs.run import Run
+from streets.runs.temperatures import laid_out
 from streets.system import files
 from streets.system.devices import choose_device
 from streets.training.objectives import make_objective
@@ -40,6 +43,9 @@ def evaluate(config: Config) -> dict[str, Any]:
     with writing(config.out, config.overwrite or config.keep):
         models = [Run(path, config.weights, device) for path in config.runs]
         direction, size = common(models, config)
+        for temperature, run in itertools.product((*config.temperatures, config.picture_temperature), models):
+            if run.is_flow:
+                check_temperature(temperature, run.name, run.levels)
         names, judge_name = unique_names(models), chosen_judge(config, direction)
         judge = load_judge(judge_name, config.judge_weights, device)
         trained_on = models[0].cities(config.data)
@@ -158,8 +164,9 @@ def pictures(models: dict[str, Run], dataset: Any, config: Config) -> tuple[list
     columns, titles = [batch[pairs.source], batch[pairs.target]], ["condition", "real"]
     for name, run in models.items():
         pairs = run.pairs(config.seed)
-        temperature = config.picture_temperature if run.is_flow else 1.0
-        columns.append(to_bytes(run.model.sample(1, pairs.context(batch), temperature, pairs.noise)[:, 0]).cpu())
+        temperature, context = config.picture_temperature if run.is_flow else 1.0, pairs.context(batch)
+        samples = run.model.sample(1, context, laid_out(temperature, context), pairs.noise)
+        columns.append(to_bytes(samples[:, 0]).cpu())
         titles.append(name)
     return columns, titles
 

@@ -11,13 +11,15 @@ from streets.judging.tables import Results, best
 
 
 def plot_temperatures(results: Results, path: Path) -> None:
-    """Plot the three scores against temperature, with ceiling and floors as lines."""
+    """Plot the three scores against one temperature of all levels, with ceiling and floors as lines."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, 3), SCORES.items(), strict=True):
         for name, run in results["runs"].items():
             points = [(1.0 if score["temperature"] is None else score["temperature"], score[key]["mean"],
-                       score[key]["deviation"] or 0) for score in run["scores"]]
-            axes.errorbar(*zip(*points, strict=True), label=name, marker="o", markersize=4)
+                       score[key]["deviation"] or 0) for score in run["scores"]
+                      if not isinstance(score["temperature"], Sequence)]
+            if points:
+                axes.errorbar(*zip(*points, strict=True), label=name, marker="o", markersize=4)
         for (name, score), style in zip(results["references"].items(), (":", "--", "-."), strict=False):
             axes.axhline(score[key], color="gray", linestyle=style, linewidth=1, label=name)
         axes.set(xlabel="temperature", ylabel=f"{title}, percent", ylim=(0, None))

@@ -15,6 +15,7 @@ from streets.data.labels import IGNORED
 from streets.data.pairs import to_bytes
 from streets.judging.judges import Judge, class_indices
 from streets.runs.run import Run
+from streets.runs.temperatures import laid_out
 
 SCORES = {"pixel_accuracy": "pixel acc.", "class_accuracy": "class acc.", "mean_iou": "mean IoU"}
 
@@ -60,7 +61,8 @@ class Scores:
 
 @torch.no_grad()
 def judge_samples(
-    run: Run, dataset: Dataset, judge: Judge, temperature: float | None, repeats: int, batch_size: int, seed: int
+    run: Run, dataset: Dataset, judge: Judge, temperature: float | Sequence[float] | None, repeats: int,
+    batch_size: int, seed: int
 ) -> dict[str, Any]:
     """Score ``repeats`` syntheses of a split, each a sample of every scene, and measure their differences.
 
@@ -74,7 +76,8 @@ def judge_samples(
     pairs = run.pairs(seed)
     for batch in DataLoader(dataset, batch_size):
         context = pairs.context(batch)
-        samples = to_bytes(run.model.sample(repeats, context, 1.0 if temperature is None else temperature, pairs.noise))
+        tempered = 1.0 if temperature is None else laid_out(temperature, context)
+        samples = to_bytes(run.model.sample(repeats, context, tempered, pairs.noise))
         classes = judge(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
         for i, score in enumerate(scores):
             score.add(classes[:, i], batch["label"])

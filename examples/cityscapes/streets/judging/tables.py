@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from streets.config.temperatures import text
 from streets.judging.scores import SCORES
 
 Results = dict[str, Any]
@@ -18,8 +19,14 @@ def best(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def shown(run: dict[str, Any]) -> list[dict[str, Any]]:
     """Choose the scores of a run for Table 1: at temperature 1 (or the nearest), and at the best if different."""
-    plain = min(run["scores"], key=lambda score: 0 if score["temperature"] is None else abs(score["temperature"] - 1))
+    plain = min(run["scores"], key=lambda score: off_one(score["temperature"]))
     return [plain] if best(run["scores"]) is plain else [plain, best(run["scores"])]
+
+
+def off_one(temperature: float | Sequence[float] | None) -> float:
+    """Return how far a temperature is from 1: the farthest of several; 0 for a model that has none."""
+    values = temperature if isinstance(temperature, Sequence) else (1.0 if temperature is None else temperature,)
+    return max(abs(value - 1) for value in values)
 
 
 def markdown(results: Results) -> str:
@@ -82,7 +89,7 @@ def table_of_classes(results: Results) -> Iterator[list[str]]:
 
 def row_of(score: dict[str, Any]) -> list[str]:
     """Format the cells of temperature, the three scores, distance and change."""
-    temperature = "" if score["temperature"] is None else f"{score['temperature']:g}"
+    temperature = "" if score["temperature"] is None else text(score["temperature"])
     scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES]
     if score["distance"] is None:  # of a single sample
         return [temperature, *scores, "", ""]

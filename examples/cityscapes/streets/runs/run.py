@@ -41,11 +41,16 @@ class Run:
         curves = self.path / "metrics.csv"
         return read_curves(curves) if curves.exists() else []
 
+    @property
+    def levels(self) -> int:
+        """The number of levels of the model."""
+        arguments = self.config["model_arguments"]
+        return arguments.get("depth") or len(
+            arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
+
     def check_size(self, size: Sequence[int]) -> None:
         """Refuse an image size that is not positive, or that the model's levels do not divide."""
-        arguments = self.config["model_arguments"]
-        levels = arguments.get("depth") or len(
-            arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
+        levels = self.levels
         if any(side < 1 or side % 2**levels for side in size):
             raise ValueError(f"image size {size[0]}x{size[1]}: {self.name} of {self.path} has {levels} levels and "
                              f"expects multiples of {2**levels}")

@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from models import MODELS
-from streets.config.checks import check_counts, check_finite, check_temperature
+from streets.config.checks import check_counts, check_finite
+from streets.config.temperatures import check_temperature
 from streets.config.training import Config
 from streets.data.labels import CLASSES
 from streets.data.png import MOST_SIDE
@@ -57,6 +58,7 @@ def model_arguments(config: Config) -> dict[str, Any]:
             raise ValueError(f"--image-size {height} {width}: {config.model} expects multiples of 32")
     else:
         levels = len(arguments.get("steps", accepted["steps"].default))
+        check_temperature(config.temperature, config.model, levels)
         if height % 2**levels or width % 2**levels:
             raise ValueError(f"--image-size {height} {width}: {levels} levels expect multiples of {2**levels}")
     return arguments

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ PARTIAL = ".partial-"
 """Text between the name of a file and that of its writer, until the file is whole."""
 
 
-def check_augment(run: Run, config: Config, temperatures: Mapping[str, float]) -> None:
+def check_augment(run: Run, config: Config, temperatures: Mapping[str, float | Sequence[float]]) -> None:
     """Refuse runs and options from which no data set can be made."""
     if run.direction != "label2photo" or run.name == "glow":
         raise ValueError(f"--augment: {run.path} is a {run.direction} run of {run.name}, which makes no photos of "
@@ -41,8 +41,8 @@ def check_augment(run: Run, config: Config, temperatures: Mapping[str, float]) -
                          f"{config.augment} to begin anew")
 
 
-def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config, temperature: float,
-            root: Path, shard: int, count: int) -> None:
+def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config,
+            temperature: float | Sequence[float], root: Path, shard: int, count: int) -> None:
     """Write a shard of a data set in the Cityscapes layout, without the pairs that are already there."""
     claim(root, settings(run, config, temperature))
     # A data set has instances for all of its label maps or for none.
@@ -100,7 +100,7 @@ def tidy(root: Path, split: str) -> None:
                 left.unlink(missing_ok=True)
 
 
-def settings(run: Run, config: Config, temperature: float) -> dict[str, Any]:
+def settings(run: Run, config: Config, temperature: float | Sequence[float]) -> dict[str, Any]:
     """Return all settings that the bytes of a synthetic data set depend on."""
     return as_stored({
         "run": run.path, "weights": config.weights, "sha256": files.sha256(run.weights),

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from streets.config.checks import check_counts, check_temperature
+from streets.config.checks import check_counts
 from streets.config.sampling import Config
+from streets.config.temperatures import check_temperature, text
 from streets.data.items import Item
 from streets.runs.directory import writing
 from streets.runs.pictures import save_picture
@@ -24,9 +25,9 @@ def sample(config: Config) -> None:
         raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
     shard, count = shards(config)
     run, size = open_run(config)
-    temperatures = {f"{t:g}": t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
+    temperatures = {text(t): t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
     for temperature in temperatures.values():
-        check_temperature(temperature, run.name)
+        check_temperature(temperature, run.name, run.levels)
     if config.augment is None and (shard, count) != (0, 1):
         raise ValueError("--shard and --num-shards are parts of --augment; leave them out")
     if config.augment is not None:
@@ -52,7 +53,8 @@ def shards(config: Config) -> tuple[int, int]:
     return processes.rank(), processes.world()
 
 
-def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapping[str, float], out: Path) -> None:
+def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapping[str, float | Sequence[float]],
+             out: Path) -> None:
     """Write the given images, every sample, and a grid with a row for each scene."""
     pairs = run.pairs()
     for item in items:

@@ -1,0 +1,42 @@
+"""Temperatures as options give them: one for all levels of a model, or one for each level."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+
+def read(words: list[str]) -> float | tuple[float, ...]:
+    """Read the text of an option: a number, or numbers joined by commas."""
+    try:
+        values = tuple(float(word) for word in words[0].split(","))
+    except ValueError:
+        raise ValueError(f"expected a number, or one for each level joined by commas, got {words[0]}") from None
+    return values[0] if len(values) == 1 else values
+
+
+def text(temperature: float | Sequence[float]) -> str:
+    """Return a temperature as options and tables write it."""
+    values = temperature if isinstance(temperature, Sequence) else (temperature,)
+    return ",".join(f"{value:g}" for value in values)
+
+
+Temperature = Annotated[float | tuple[float, ...], tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1, metavar="T|T,T,...", instance_from_str=read, str_from_instance=lambda value: [text(value)],
+    is_instance=lambda value: isinstance(value, (float, int, tuple)),
+)]
+"""Standard deviation of the noise: of all levels, or of each, finest first."""
+
+
+def check_temperature(temperature: float | Sequence[float], model: str, levels: int | None = None) -> None:
+    """Refuse temperatures that are negative or infinite, any but 1 for pix2pix, and too many or few for the levels."""
+    option = f"--temperature {text(temperature)}"
+    values = temperature if isinstance(temperature, Sequence) else (temperature,)
+    if not all(0 <= value < math.inf for value in values):
+        raise ValueError(f"{option}: a finite number of at least 0 is needed")
+    if model == "pix2pix" and temperature != 1:
+        raise ValueError(f"{option}: pix2pix has none, its only noise is dropout; leave it out")
+    if isinstance(temperature, Sequence) and levels not in (None, len(temperature)):
+        raise ValueError(f"{option}: {model} has {levels} levels; give one temperature for all, or {levels} joined by "
+                         "commas, finest first")
