@@ -11,7 +11,8 @@ from streets.runs import checkpoints
 from streets.system.stopping import PREEMPTED, Stop
 from streets.training import loop
 
-OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
+OPTIONS = ["--model", "full_glow", "--width", "4", "--steps", "1", "1", "--context-width", "4",
+           "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "6", "--generated", "26", "--epochs", "4", "--validate-every", "2", "--device", "cpu",
            "--checkpoint-every", "1", "--flip", "--ema", "0.9", "--clip-norm", "1"]
 PIX2PIX = ["--model", "pix2pix", "--width", "4", "--image-size", "32", "32", "--batch-size", "4", "--generated", "26",

@@ -10,7 +10,8 @@ from streets.runs import checkpoints
 from streets.runs.curves import read_curves
 from streets.system.command_line import LONGEST, one_line
 
-OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
+OPTIONS = ["--model", "full_glow", "--width", "4", "--steps", "1", "1", "--context-width", "4",
+           "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "6", "--generated", "8", "--epochs", "3", "--validate-every", "3", "--device", "cpu",
            "--no-linear-decay"]
 

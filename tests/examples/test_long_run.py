@@ -11,8 +11,9 @@ from condflows.testing import invertibility_report
 from streets.data.drawn import StreetScenes
 from streets.runs.run import Run
 
-OPTIONS = ["--steps", "1", "1", "--width", "16", "--context-width", "8", "--image-size", "16", "32", "--device", "cpu",
-           "--batch-size", "4", "--generated", "80", "--epochs", "100", "--validate-every", "50"]
+OPTIONS = ["--model", "full_glow", "--steps", "1", "1", "--width", "16", "--context-width", "8", "--image-size", "16",
+           "32", "--device", "cpu", "--batch-size", "4", "--generated", "80", "--epochs", "100",
+           "--validate-every", "50"]
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ from streets.runs.pretrained import Pretrained
 from streets.runs.weights import load_model
 from streets.system import command_line
 
-OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
+OPTIONS = ["--model", "full_glow", "--width", "4", "--steps", "1", "1", "--context-width", "4",
+           "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "4", "--generated", "8", "--epochs", "1", "--device", "cpu", "--checkpoint-every", "1"]
 OF_JUDGE = ["--image-size", "16", "32", "--generated", "8", "--batch-size", "4", "--width", "4", "--layers", "1", "1",
             "1", "1", "--epochs", "1", "--device", "cpu"]

@@ -21,7 +21,8 @@ from streets.runs.directory import writing
 from streets.system import locks
 from streets.system.stopping import PREEMPTED
 
-OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
+OPTIONS = ["--model", "full_glow", "--width", "4", "--steps", "1", "1", "--context-width", "4",
+           "--image-size", "8", "16", "--batch-size", "4",
            "--init-pairs", "6", "--generated", "26", "--validate-every", "1000", "--device", "cpu"]
 HOLD = """
 import sys, time

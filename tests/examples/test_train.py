@@ -25,7 +25,8 @@ from streets.runs.run import Run
 from streets.training.descent import learning_rate_factor
 from streets.training.options import model_arguments
 
-SMALL = ["--width", "8", "--batch-size", "4", "--init-pairs", "8", "--generated", "16", "--validate-every", "1"]
+SMALL = ["--model", "full_glow", "--width", "8", "--batch-size", "4", "--init-pairs", "8", "--generated", "16",
+         "--validate-every", "1"]
 TINY = [*SMALL, "--image-size", "16", "32", "--steps", "1", "1", "--context-width", "4"]
 
 
@@ -183,7 +184,7 @@ def test_every_model_trains_and_loads(name, tmp_path):
     """Take a few steps on the same pairs: what validation looks at falls, and the weights give it again."""
     out, tiny = tmp_path / "run", [*SMALL, "--image-size", "32", "64", "--epochs", "4", "--warmup-steps", "0"]
     steps = [] if name == "pix2pix" else ["--steps", "1", "1"]
-    train.main(["--model", name, *tiny, *steps, "--out", str(out)])
+    train.main([*tiny, *steps, "--model", name, "--out", str(out)])
     figure = "l1" if name == "pix2pix" else "bits_per_dim"
     values = [float(row[figure]) for row in rows(out, "val")]
     assert values[-1] < values[0]
@@ -361,7 +362,7 @@ MISTAKES = {
 
 def test_a_size_that_pix2pix_cannot_halve(capsys):
     with pytest.raises(SystemExit):
-        train.main(["--model", "pix2pix", *SMALL, "--image-size", "48", "48"])
+        train.main([*SMALL, "--model", "pix2pix", "--image-size", "48", "48"])
     assert "multiples of 32" in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ class Config:
     preset: Literal["small", "paper-256", "paper-512x1024", "native-1024x2048"] = "small"
     """Set of defaults; every other option overrides one of them."""
     model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix",
-                   "encoded_glow"] = "full_glow"
+                   "encoded_glow"] = "encoded_glow"
     """Model to train, one of those in models/."""
     direction: Literal["label2photo", "photo2label"] = "label2photo"
     """Direction of the model: photos given label maps, or label maps given photos."""
@@ -47,16 +47,16 @@ class Config:
     """Height and width in pixels, multiples of 2 ** levels."""
     steps: tuple[int, ...] | None = (4, 4, 4)
     """Number of flow steps in each level, finest first; None for those of the model in its paper."""
-    width: int | None = 32
+    width: int | None = 64
     """Hidden channels of the coupling nets, or first channels of pix2pix; None for those of the model in its paper."""
     context_width: int | None = None
     """Hidden channels of the nets that encode a condition; None for the default of the model."""
     checkpoint_activations: bool = False
     """Recompute the activations of each step in the backward pass: less memory, and about a third more time."""
-    source_weight: float | None = 1e-4
+    source_weight: float | None = None
     """Lambda of the paper's objective (11), the weight of the likelihood of the given image; None for models that do
     not model it."""
-    batch_size: int = 8
+    batch_size: int = 4
     """Number of pairs in a training step, over all processes."""
     accumulate: int = 1
     """Number of parts in which each process computes its pairs of a step, one after the other, to save memory."""
@@ -67,24 +67,24 @@ class Config:
     machines that have units for it, and round trips are then exact to about a level of 8-bit images."""
     compile: bool = False
     """Compile the steps of the flow, which takes minutes at first and is faster from then on."""
-    epochs: int = 7
+    epochs: int = 10
     """Number of passes over the training pairs."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Learning rate of Adam."""
-    warmup_steps: int = 50
+    warmup_steps: int = 100
     """Number of first steps, over which the learning rate rises from 0."""
     linear_decay: bool = True
     """Let the learning rate fall linearly, to 0 at the last step."""
-    clip_norm: float | None = None
+    clip_norm: float | None = 50.0
     """Largest norm of the gradient, to which longer gradients are scaled down; None for no limit."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, for example 0.999. The average is then validated, sampled
     and saved as the model."""
-    flip: bool = False
+    flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
     init_pairs: int = 64
     """Number of training pairs from which the actnorms are initialized, all at once; a few suffice for large images."""
-    generated: int = 640
+    generated: int = 1280
     """Number of training scenes to generate without --data; an eighth as many are generated for validation."""
     validate_every: int = 2
     """Number of epochs between validations, each with a grid of samples."""
@@ -94,7 +94,7 @@ class Config:
     """Number of steps that may be skipped because loss or gradient is not finite; one more ends the run."""
     skip_bad_files: bool = False
     """Read all files before the training, and leave out the pairs that cannot be read."""
-    temperature: Temperature = 0.8
+    temperature: Temperature = 0.9
     """Temperature of the samples in the grids of the validations: one, or one for each level, finest first."""
     seed: int = 0
     """Seed of the weights, the order of the data and the noise."""
@@ -115,8 +115,8 @@ def given_labels(model: str, direction: str) -> bool:
 
 
 PAPER = Config(
-    steps=None, width=None, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0, linear_decay=False,
-    init_pairs=1,
+    model="full_glow", steps=None, width=None, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0,
+    linear_decay=False, clip_norm=None, flip=False, init_pairs=1, generated=640, temperature=0.8,
 )
 PRESETS = {
     "small": Config(),
@@ -130,12 +130,11 @@ PRESETS = {
 }
 
 MODEL_SETTINGS: dict[str, dict[str, Any]] = {
-    "c_glow_v1": {"source_weight": None},
-    "c_glow_v2": {"source_weight": None},
-    "glow": {"source_weight": None},
-    "encoded_glow": {"source_weight": None},
-    "pix2pix": {"source_weight": None, "steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
-                "checkpoint_activations": False, "temperature": 1.0},
+    "full_glow": {"source_weight": 1e-4},
+    "dual_glow": {"source_weight": 1e-4},
+    "c_flow": {"source_weight": 1e-4},
+    "pix2pix": {"steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
+                "clip_norm": None, "checkpoint_activations": False, "temperature": 1.0},
 }
 """Settings of a model that differ from those of every preset; None for options that it lacks."""
 START_OPTIONS = {"overwrite", "resume", "dry_run", "device"}
@@ -149,7 +148,7 @@ def defaults(arguments: list[str]) -> Config:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="small")
-    parser.add_argument("--model", default="full_glow")
+    parser.add_argument("--model")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
     known = parser.parse_known_args(arguments)[0]
@@ -157,9 +156,10 @@ def defaults(arguments: list[str]) -> Config:
     if stored is not None:
         return stored
     preset = PRESETS.get(known.preset, PRESETS["small"])
-    if known.model not in get_args(Config.__annotations__["model"]):
+    model = preset.model if known.model is None else known.model
+    if model not in get_args(Config.__annotations__["model"]):
         return preset
-    return dataclasses.replace(preset, model=known.model, **MODEL_SETTINGS.get(known.model, {}))
+    return dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}))
 
 
 def read(run: Path) -> Config | None:
