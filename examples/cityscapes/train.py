@@ -7,8 +7,8 @@
     python examples/cityscapes/train.py --out RUN --resume                     go on with a run that was stopped
     torchrun --nproc_per_node 8 examples/cityscapes/train.py --out RUN ...     on 8 GPUs
 
-The first trains Encoded Glow and ends at about 4.8 conditional bits per dimension on validation; its samples show streets
-with houses, trees and cars.
+The first trains Encoded Glow and ends at about 4.8 conditional bits per dimension on validation; its samples show
+streets with houses, trees and cars.
 """
 
 import sys

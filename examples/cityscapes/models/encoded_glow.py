@@ -1,7 +1,7 @@
 """Encoded Glow: a Glow of the photo, all of which reads one encoding of the label map.
 
     encoder        a small U-Net of the label map makes one map for each level
-    actnorm        reads the map, at each position
+    actnorm        reads nothing
     1x1            reads nothing
     coupling       reads the map
     priors         read the map
@@ -39,7 +39,7 @@ def encoded_glow(
         classes: number of labels, where the condition is a map of label ids ``(batch, 1, height, width)``, 255 where
             nothing is known; None where it is an image.
         features: channels of the encoder's maps, one for each level or more.
-        context_width: hidden channels of the nets of actnorms and priors.
+        context_width: hidden channels of the nets of the priors.
         affine: map that bounds the couplings' scale and shift.
         checkpoint: recompute the activations of each step in the backward pass.
     """
@@ -52,11 +52,9 @@ def encoded_glow(
 
     # One step of the Glow.
     def step(c: int) -> Bijector:
-        f = of_level[c]
         return glow_step(
             c,
-            coupling=CouplingConditioner(c, width, f, context_width=0, checkpoint=checkpoint),
-            actnorm=MapConditioner(f, 2 * c, context_width, kernel=1),
+            coupling=CouplingConditioner(c, width, of_level[c], context_width=0, checkpoint=checkpoint),
             affine=affine,
             checkpoint=checkpoint,
         )
