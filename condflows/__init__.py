@@ -11,6 +11,7 @@ from condflows.distribution import FlowDistribution
 from condflows.flow import Flow
 from condflows.freeze import freeze
 from condflows.glow import by_level, glow_step, multiscale
+from condflows.guide import guide
 from condflows.images import bits_per_dim, dequantize
 from condflows.initialize import initialize
 from condflows.logit import Logit
@@ -29,5 +30,6 @@ __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
     "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace",
     "VariationalDequantization", "affine", "bfloat16_nets", "bits_per_dim", "by_level", "compile_steps", "conditioners",
-    "dequantize", "freeze", "glow_step", "initialize", "multiscale", "sigmoid_affine", "soft_affine", "testing",
+    "dequantize", "freeze", "glow_step", "guide", "initialize", "multiscale", "sigmoid_affine", "soft_affine",
+    "testing",
 ]

@@ -53,12 +53,11 @@ def test_gains_on_photos(tmp_path):
     assert all(int(row[3].replace(",", "")) > 0 for row in rows[3:])
 
 
-def test_conditions_on_drawn_scenes():
-    rows = table("tests/benchmarks/conditions.py", "--seconds", "0.05", "--steps", "1", "1", "1", "--width", "8",
-                 "--gated-width", "8")
-    assert [row[0] for row in rows[2:]] == [
-        "label colours", "pyramid of colours", "pyramid of labels", "the same, gated nets"]
-    assert all(4 < float(cell.split()[0]) < 12 for row in rows[2:] for cell in row[3:])
+def test_ablations_on_drawn_scenes():
+    rows = table("tests/benchmarks/ablations.py", "--seconds", "0.05", "--steps", "1", "1", "1", "--widest", "8")
+    assert len(rows) > 14
+    assert all(4 < float(row[place].split()[0]) < 12 for row in rows[2:] for place in (3, 5))
+    assert [row[4] == "" for row in rows[2:]] == [True] + [False] * (len(rows) - 3)
 
 
 def test_gated_nets_on_drawn_scenes():

@@ -17,6 +17,13 @@ from condflows.trace import Context, context_rows, resize
 __all__ = ["ChangedContext", "Embed", "Select"]
 
 
+def call_with_rows(conditioner: nn.Module, first: Sequence[Tensor], context: Context,
+                   size: Sequence[int] | None) -> Tensor:
+    """Call a conditioner behind another one, with a row of context for each input unless it follows the row rule."""
+    rows = first[0].shape[0] if first else context_rows(context)
+    return call_conditioner(conditioner, first, context_for(conditioner.forward, context, rows), size)
+
+
 class ChangedContext(nn.Module):
     """A conditioner, or a coupling's net, behind a change of its context."""
 
@@ -39,9 +46,7 @@ class ChangedContext(nn.Module):
         *first, context = arguments
         size = first[0].shape[2:] if first else size
         context = None if context is None else self.change(context, size)
-        rows = first[0].shape[0] if first else context_rows(context)
-        context = context_for(self.conditioner.forward, context, rows)
-        return call_conditioner(self.conditioner, first, context, size)
+        return call_with_rows(self.conditioner, first, context, size)
 
 
 class Select(ChangedContext):
