@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from condflows.hooks import is_transformed
 from condflows.trace import Context, context_tensors
 
 __all__ = ["autocasts", "check_batch", "check_broadcasts", "check_count", "check_inputs", "check_invertible",
@@ -41,13 +42,23 @@ def check_count(count: int, least: int, expected: str, advice: str = "pass a who
 
 
 def check_temperature(temperature: Any) -> float | Tensor:
-    """Return a temperature as a number, or as a tensor if there are several; refuse others than finite ones from 0."""
+    """Return a temperature as a number, or as a tensor if there are several; refuse others than finite ones from 0.
+
+    Where values cannot be looked at (on the meta device, compiled, under ``torch.func``) tensors are taken as they are.
+    """
     if isinstance(temperature, Tensor) and not temperature.is_complex():
-        if temperature.numel() == 1:
-            temperature = temperature.item()
-        elif torch.compiler.is_compiling() or bool((torch.isfinite(temperature) & (temperature >= 0)).all()):
+        if temperature.is_meta or is_transformed():
             return temperature
-    if not (isinstance(temperature, Real) and math.isfinite(temperature) and float(temperature) >= 0):
+        if temperature.numel() > 1 and not bool((torch.isfinite(temperature) & (temperature >= 0)).all()):
+            least, most = float(temperature.min()), float(temperature.max())
+            raise ValueError(f"expected finite temperatures of at least 0, got some from {least:g} to {most:g}")
+        if temperature.numel() != 1:
+            return temperature
+        temperature = temperature.item()
+    if not isinstance(temperature, Real):
+        raise ValueError(f"expected a finite temperature of at least 0, got {type(temperature).__name__}; lay out one "
+                         "for each level with condflows.by_level")
+    if not (math.isfinite(temperature) and float(temperature) >= 0):
         raise ValueError(f"expected a finite temperature of at least 0, got {temperature!r}")
     return float(temperature)
 

@@ -140,8 +140,8 @@ class Flow(NFlow):
             num_samples: the number of samples for each condition.
             context: conditions, one a row. What depends on a condition alone is computed once for all of its samples.
             temperature: multiplies the standard deviation of the noise; at 0 the result is deterministic. A tensor
-                that broadcasts to a sample gives each value of the noise its own, see :func:`condflows.by_level`. Bases
-                that have no location and scale take 1 alone.
+                that broadcasts to the shape of one sample gives each value of its noise another, the same ones for all
+                samples, see :func:`condflows.by_level`. Bases that have no location and scale take 1 alone.
             generator: draws the noise, on its own device.
             batch_size: the number of samples for each condition that are drawn at a time; all by default.
             size: the spatial size of the samples where ``shape`` leaves it open; by default that of the images in the

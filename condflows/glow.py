@@ -126,7 +126,8 @@ def by_level(values: Sequence[float], shape: Sequence[int], factor: int = 2) -> 
         factor: the factor of each squeeze.
 
     Raises:
-        ValueError: no values, a size that ``factor ** len(values)`` does not divide.
+        ValueError: no values, a shape that is not of whole numbers, a size that ``factor ** len(values)`` does not
+            divide, more levels than there are channels for. Their number is not compared with that of a flow.
 
     >>> temperature = by_level((1.2, 0.9), (3, 8, 12))
     >>> temperature.shape, temperature.unique()
@@ -135,8 +136,14 @@ def by_level(values: Sequence[float], shape: Sequence[int], factor: int = 2) -> 
     >>> flow.sample(5, temperature=temperature, size=(8, 12)).shape
     torch.Size([5, 3, 8, 12])
     """
-    if not values:
-        raise ValueError("by_level expects a value for each level, got none; pass one of each, finest first")
+    if not isinstance(values, (Sequence, Tensor)) or len(values) == 0:
+        raise ValueError(f"by_level expects a value for each level, finest first, got {values!r}; pass a tuple of them")
+    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"by_level expects the shape of one sample, in whole numbers, got {tuple(shape)}; pass "
+                         "(channels, height, width)")
+    if len(values) > 1 and shape[0] * factor ** (len(shape) - 1) < 2:
+        raise ValueError(f"by_level expects channels to split among {len(values)} levels, got shape {tuple(shape)}; "
+                         "pass fewer values")
     squeeze = Squeeze(factor)
     laid = squeeze(torch.full((1, *shape), float(values[0])))[0]
     if len(values) > 1:

@@ -74,10 +74,15 @@ def guide(flow: Flow, weight: float, nothing: float) -> Flow:
         conditioner: Any = getattr(part, "conditioner", None)
         if isinstance(conditioner, nn.Module) and isinstance(part, Bijector):
             part.conditioner = Guided(conditioner, float(weight))
-        elif isinstance(part, Transform) and not isinstance(part, Composition) and getattr(part, "reads_context", False):
+        elif isinstance(part, Transform) and is_reader(part):
             raise ValueError(f"guide expects all that reads the context to be conditioners, got {type(part).__name__}, "
                              "which reads it itself; give it a conditioner")
     return Flow(transform, flow.shape, flow.base, BothContexts(flow._embedding_net, nothing))
+
+
+def is_reader(part: Transform) -> bool:
+    """Tell whether a transform reads the context itself, and not in its parts."""
+    return not isinstance(part, Composition) and getattr(part, "reads_context", False)
 
 
 class Guided(nn.Module):
@@ -111,7 +116,7 @@ class BothContexts(nn.Module):
 
     def forward(self, context: Context) -> tuple[Context, Context]:
         if isinstance(context, Trace):
-            raise ValueError("a guided flow expects a context of tensors, got a Trace; of another flow's outputs nothing "
+            raise ValueError("a guided flow expects a context of tensors, got a Trace; of another flow's outputs none "
                              "is left out")
         empty = map_context(partial(torch.full_like, fill_value=self.nothing), context)
         return self.embedding_net(context), self.embedding_net(empty)

@@ -132,8 +132,8 @@ def test_temperatures_of_single_values():
     (torch.ones(2), r"broadcasts to a sample's shape \(3, 4, 6\), got shape \(2,\)"),
     (torch.ones(1, 3, 4, 6), r"got shape \(1, 3, 4, 6\)"),
     (torch.ones(0), r"got shape \(0,\)"),
-    (torch.tensor([1, 1, 1, 1, 1, -1.0]), "finite temperature of at least 0, got tensor"),
-    (torch.tensor([1, 1, 1, 1, 1, math.inf]), "finite temperature of at least 0, got tensor"),
+    (torch.tensor([1, 1, 1, 1, 1, -1.0]), "finite temperatures of at least 0, got some from -1 to 1"),
+    (torch.tensor([1, 1, 1, 1, 1, math.inf]), "got some from 1 to inf"),
 ])
 def test_other_temperatures_of_single_values_are_refused(temperature, message):
     with pytest.raises(ValueError, match=message):

@@ -440,7 +440,7 @@ MISTAKES = {
     "a batch of more than all": (["--batch-size", "99"], "only 16 training photos"),
     "no steps": (["--steps", "0"], "--steps 0: at least 1"),
     "more pairs than there are": (["--pairs", "17"], "--pairs 17: there are only 16 training pairs"),
-    "no pairs at all": (["--pairs", "0"], "only 0 training photos"),
+    "no pairs at all": (["--pairs", "0"], "--pairs 0: there is nothing to train on without --extra"),
     "cities of drawn scenes": (["--cities", "ulm"], "cities are folders of --data"),
     "extra pairs from nowhere": (["--extra", "nowhere"], "nowhere"),
     "a split that there is not": (["--score", "nights"], "nights"),

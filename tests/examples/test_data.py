@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from run_helpers import CAMVID, refused
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from streets.data import cityscapes, datasets, drawn, items, labels, png
+from streets.data.pairs import Pairs
 
 SIZE = (16, 32)
 
@@ -489,6 +490,19 @@ def test_some_pairs_are_spread_over_the_split(release):
     assert [item["name"] for item in datasets.some(dataset, 2)] == [dataset.names[0], dataset.names[2]]
     with refused(ValueError, "--pairs 4: there are only 3 training pairs"):
         datasets.some(dataset, 4)
+
+
+def test_hidden_labels_are_those_of_some_pairs():
+    batch = default_collate([drawn.StreetScenes("train", SIZE, 40)[i] for i in range(40)])
+    pairs = Pairs(torch.device("cpu"), labels=True, seed=1)
+    plain, hidden = pairs(batch, draw=3)[0], pairs(batch, draw=3, label_dropout=0.25)[0]
+    empty = (hidden == labels.UNKNOWN).flatten(1).all(1)
+    assert 3 <= empty.sum() <= 18
+    assert torch.equal(hidden[~empty], plain[~empty])
+    alone = [pairs({key: value[i:i + 1] for key, value in batch.items()}, draw=3, label_dropout=0.25)[0]
+             for i in range(40)]
+    assert torch.equal(torch.cat(alone), hidden), "not of the batch"
+    assert not torch.equal(pairs(batch, draw=4, label_dropout=0.25)[0], hidden)
 
 
 def test_open_dataset_draws_scenes_where_no_root_is_given(release):

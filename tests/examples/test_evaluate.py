@@ -264,7 +264,26 @@ def test_temperatures_by_level_are_judged(tmp_path, brightness, capsys):
     capsys.readouterr()
     with pytest.raises(SystemExit):
         call(*paths, *options, "--overwrite", "--temperatures", "1,1,1")
-    assert "--temperature 1,1,1: full_glow has 2 levels" in capsys.readouterr().err
+    assert "--temperatures 1,1,1: full_glow has 2 levels" in capsys.readouterr().err
+
+
+def test_guided_runs_are_judged_beside_others(tmp_path, brightness, capsys):
+    guided = make_run(tmp_path / "guided", "encoded_glow", label_dropout=0.1, guidance=1.0)
+    plain, out = make_run(tmp_path / "plain"), tmp_path / "out"
+    options = "--generated", "4", "--repeats", "1", "--judge", "pspnet", "--out", out
+    call(guided, plain, *options)
+    before = json.loads((out / "results.json").read_text())["runs"]
+    call(guided, plain, *options, "--guidance", "2", "--keep")
+    after = json.loads((out / "results.json").read_text())["runs"]
+    assert [before["encoded_glow"]["scores"][0]["guidance"], after["encoded_glow"]["scores"][0]["guidance"]] == [0, 2]
+    assert after["encoded_glow"]["scores"][0]["confusion"] != before["encoded_glow"]["scores"][0]["confusion"]
+    assert after["full_glow"]["scores"] == before["full_glow"]["scores"]
+    assert after["encoded_glow"]["bits_per_dim"] == before["encoded_glow"]["bits_per_dim"]
+    assert "| 1, guidance 2 |" in (out / "results.md").read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        call(plain, *options, "--guidance", "1", "--overwrite")
+    assert "none of the runs was trained with --label-dropout" in capsys.readouterr().err
 
 
 def test_the_sweep_is_the_papers():
@@ -289,7 +308,7 @@ MISTAKES = {
     "a size that the levels do not divide": (["RUN", "--judge", "pspnet", "--image-size", "16", "30"],
                                              "multiples of 4"),
     "no repeats": (["RUN", "--judge", "pspnet", "--repeats", "0"], "--repeats 0"),
-    "a negative temperature": (["RUN", "--judge", "pspnet", "--temperatures", "-1"], "--temperature -1"),
+    "a negative temperature": (["RUN", "--judge", "pspnet", "--temperatures", "-1"], "--temperatures -1"),
     "a sweep of other temperatures": (["RUN", "--judge", "pspnet", "--sweep", "--temperatures", "1"], "--sweep"),
     "a picture at no temperature": (["RUN", "--judge", "pspnet", "--picture-temperature", "nan"], "nan"),
     "photos judged by their colours": (["RUN", "--judge", "colors"], "--judge colors"),

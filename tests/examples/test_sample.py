@@ -18,6 +18,7 @@ from PIL import Image
 from run_helpers import SCRIPTS, SIZE, files, line_of_mistake, make_run, quick_processes, read, save, until
 from torch.utils.data import default_collate
 
+import condflows
 import sample
 from models import MODELS
 from streets.data import cityscapes, drawn, labels, reading
@@ -142,6 +143,24 @@ def test_a_temperature_for_each_level(run, tmp_path):
     with torch.no_grad():
         expected = opened.model.sample(1, context, factors, noise)[0, 0]
     assert np.array_equal(to_bytes(expected).permute(1, 2, 0).numpy(), of["1.2,0.5"])
+
+
+def test_guided_samples(run, tmp_path, capsys):
+    """Compare with the guided flow itself; without the option samples are as the training's pictures are."""
+    path = make_run(tmp_path / "guided", "encoded_glow", label_dropout=0.1, guidance=1.5)
+    options = "--scenes", 1, "--samples", 1
+    for name, more in {"default": (), "same": ("--guidance", 1.5), "none": ("--guidance", 0)}.items():
+        call(path, *options, *more, "--out", tmp_path / name)
+    of = {name: read(next((tmp_path / name).glob("*_sample_0.png"))) for name in ("default", "same", "none")}
+    assert np.array_equal(of["default"], of["same"])
+    assert not np.array_equal(of["default"], of["none"])
+    opened, item = Run(path), drawn.StreetScenes("val", SIZE, 6, 3)[0]
+    noise = torch.Generator().manual_seed(seed_of(0, "sample", item["name"], 0))
+    with torch.no_grad():
+        guided = condflows.guide(opened.model, 1.5, nothing=255)
+        expected = guided.sample(1, item["label"][None, None], 0.8, noise)[0, 0]
+    assert np.array_equal(to_bytes(expected).permute(1, 2, 0).numpy(), of["default"])
+    assert "was not trained with --label-dropout" in refused(capsys, run, "--guidance", 1, "--out", tmp_path / "other")
 
 
 def test_training_ids_are_no_label_ids(tmp_path):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -145,6 +146,21 @@ def test_pictures_at_a_temperature_for_each_level(tmp_path, capsys):
     with pytest.raises(SystemExit):
         train.main([*TINY, "--temperature", "1,0.5,1", "--out", str(tmp_path / "other")])
     assert "--temperature 1,0.5,1: full_glow has 2 levels" in capsys.readouterr().err
+
+
+def test_labels_are_dropped_and_pictures_guided(tmp_path, monkeypatch):
+    options = [*TINY, "--model", "encoded_glow", "--epochs", "1"]
+    seen = Mock(wraps=Pairs.__call__)
+    monkeypatch.setattr(Pairs, "__call__", lambda self, *given: seen(self, *given))
+    train.main([*options, "--out", str(tmp_path / "run")])
+    assert {call.args[4] for call in seen.call_args_list if len(call.args) > 4} == {0.1}
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["label_dropout"], config["guidance"]) == (0.1, 1.0)
+    train.main([*options, "--guidance", "0", "--out", str(tmp_path / "plain")])
+    one, two = (next((tmp_path / name / "samples").glob("*.png")).read_bytes() for name in ("run", "plain"))
+    assert one != two
+    assert train.parse(["--direction", "photo2label"]).label_dropout == 0
+    assert train.parse(["--model", "c_flow"]).label_dropout == 0
 
 
 def test_presets_are_the_papers():
@@ -350,6 +366,10 @@ MISTAKES = {
     "boundaries of what is to be predicted": (["--boundaries", "--direction", "photo2label"], "leave it out"),
     "steps of pix2pix": (["--model", "pix2pix"], "--steps: pix2pix"),
     "a weight of a source that is not there": (["--model", "c_glow_v1", "--source-weight", "1"], "--source-weight"),
+    "labels that a model is not given": (["--label-dropout", "0.1"], "of full_glow is not given labels"),
+    "all labels dropped": (["--model", "encoded_glow", "--label-dropout", "1"], "from 0 to below 1"),
+    "guidance by nothing": (["--guidance", "1"], "without --label-dropout"),
+    "infinite guidance": (["--model", "encoded_glow", "--guidance", "inf"], "--guidance inf"),
     "a moving average of nothing": (["--ema", "1"], "--ema 1.0"),
     "a batch of uneven parts": (["--accumulate", "3"], "multiple of 3"),
     "a batch larger than the data": (["--batch-size", "32"], "only 16 training pairs"),

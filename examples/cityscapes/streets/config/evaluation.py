@@ -36,6 +36,9 @@ class Config:
     temperatures: tuple[Temperature, ...] = ()
     """Temperatures of the samples to judge; 1 without this option. Numbers joined by commas are of one synthesis, for
     each level of the models, finest first: 1.2,0.9,0.8."""
+    guidance: float = 0.0
+    """Weight by which samples are moved away from photos without labels, of the runs that were trained with
+    --label-dropout; bits per dimension are without it."""
     sweep: bool = False
     """Judge samples at temperatures 0.0 to 1.0 in steps of 0.1, as in the paper's Table 2."""
     repeats: int = 3

@@ -29,9 +29,10 @@ Temperature = Annotated[float | tuple[float, ...], tyro.constructors.PrimitiveCo
 """Standard deviation of the noise: of all levels, or of each, finest first."""
 
 
-def check_temperature(temperature: float | Sequence[float], model: str, levels: int | None = None) -> None:
+def check_temperature(temperature: float | Sequence[float], model: str, levels: int | None = None,
+                      option: str = "--temperature") -> None:
     """Refuse temperatures that are negative or infinite, any but 1 for pix2pix, and too many or few for the levels."""
-    option = f"--temperature {text(temperature)}"
+    option = f"{option} {text(temperature)}"
     values = temperature if isinstance(temperature, Sequence) else (temperature,)
     if not all(0 <= value < math.inf for value in values):
         raise ValueError(f"{option}: a finite number of at least 0 is needed")

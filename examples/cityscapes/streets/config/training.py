@@ -80,6 +80,9 @@ class Config:
     ema: float | None = None
     """Decay of an exponential moving average of the weights, for example 0.999. The average is then validated, sampled
     and saved as the model."""
+    label_dropout: float = 0.0
+    """Share of the training pairs whose label map is hidden, so that the model knows photos without labels too, for
+    guidance; of encoded_glow alone."""
     flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
     init_pairs: int = 64
@@ -96,6 +99,8 @@ class Config:
     """Read all files before the training, and leave out the pairs that cannot be read."""
     temperature: Temperature = 0.9
     """Temperature of the samples in the grids of the validations: one, or one for each level, finest first."""
+    guidance: float = 0.0
+    """Weight by which the samples in the grids are moved away from photos without labels, with --label-dropout."""
     seed: int = 0
     """Seed of the weights, the order of the data and the noise."""
     device: str | None = None
@@ -149,6 +154,7 @@ def defaults(arguments: list[str]) -> Config:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="small")
     parser.add_argument("--model")
+    parser.add_argument("--direction", default="label2photo")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
     known = parser.parse_known_args(arguments)[0]
@@ -159,7 +165,8 @@ def defaults(arguments: list[str]) -> Config:
     model = preset.model if known.model is None else known.model
     if model not in get_args(Config.__annotations__["model"]):
         return preset
-    return dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}))
+    guided = {"label_dropout": 0.1, "guidance": 1.0} if given_labels(model, known.direction) else {}
+    return dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}), **guided)
 
 
 def read(run: Path) -> Config | None:

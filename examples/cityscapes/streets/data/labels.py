@@ -12,6 +12,8 @@ IGNORED = 255
 """Training id of all labels that are left out of training and evaluation."""
 CLASSES = 34
 """Number of official ids, 0 to 33; 255 stands for -1."""
+UNKNOWN = 255
+"""Value of a label map where nothing is known, to models that are given ids."""
 
 
 class Label(NamedTuple):

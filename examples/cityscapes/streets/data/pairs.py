@@ -9,6 +9,7 @@ from torch import Tensor
 from condflows import dequantize
 from condflows.trace import Context, map_context
 from streets.data.items import boundaries
+from streets.data.labels import UNKNOWN
 from streets.system.seeds import seed_of
 
 DIRECTIONS = {"label2photo": ("condition", "photo"), "photo2label": ("photo", "condition")}
@@ -19,8 +20,8 @@ class Pairs:
 
     The context is x_a, the given image, or with ``boundaries`` ``(x_a, side)``, where side is 1 on the edges of objects
     and 0 elsewhere; or with ``labels`` the map of label ids, integers ``(batch, 1, height, width)``. The noise of
-    dequantization and the choice of mirrored pairs depend on ``seed``, the name of the item and the number of the
-    ``draw`` alone: not on the batch, its order, or the process that reads it.
+    dequantization, and the choice of pairs that are mirrored or whose labels are hidden, depend on ``seed``, the name
+    of the item and the number of the ``draw`` alone: not on the batch, its order, or the process that reads it.
     """
 
     def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0,
@@ -32,11 +33,14 @@ class Pairs:
         self.noise = torch.Generator(device).manual_seed(seed)
         self._own = torch.Generator(device)
 
-    def __call__(self, batch: dict[str, Any], flip: bool = False, draw: int = 0) -> tuple[Context, Tensor]:
+    def __call__(self, batch: dict[str, Any], flip: bool = False, draw: int = 0,
+                 label_dropout: float = 0.0) -> tuple[Context, Tensor]:
         context, x_b = self.context(batch, draw), self.modelled(batch, draw)
+        if label_dropout:
+            hidden = self._chosen("labels", batch["name"], draw, label_dropout)
+            context = map_context(lambda labels: labels.masked_fill(hidden, UNKNOWN), context)
         if flip:
-            mirrored = self._drawn("flip", batch["name"], draw, lambda i, own: torch.rand(
-                1, 1, 1, generator=own, device=self.device) < 0.5)
+            mirrored = self._chosen("flip", batch["name"], draw, 0.5)
             context, x_b = map_context(lambda x: torch.where(mirrored, x.flip(-1), x), (context, x_b))
         return map_context(lambda x: x.contiguous(memory_format=torch.channels_last), (context, x_b))
 
@@ -55,6 +59,11 @@ class Pairs:
         """Dequantize the images of a kind, each with its own noise."""
         images = batch[kind].to(self.device)
         return self._drawn(kind, batch["name"], draw, lambda i, own: dequantize(images[i], generator=own))
+
+    def _chosen(self, kind: str, names: Sequence[str], draw: int, share: float) -> Tensor:
+        """Choose a share of the items, ``(batch, 1, 1, 1)``."""
+        return self._drawn(kind, names, draw,
+                           lambda i, own: torch.rand(1, 1, 1, generator=own, device=self.device) < share)
 
     def _drawn(self, kind: str, names: Sequence[str], draw: int,
                draw_one: Callable[[int, torch.Generator], Tensor]) -> Tensor:

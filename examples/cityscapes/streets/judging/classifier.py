@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, default_collate
 from tqdm import tqdm
 
 from streets.config.checks import check_counts, check_finite
@@ -37,6 +37,8 @@ def train(config: Config) -> Path:
     with writing(config.out, config.overwrite):
         real, extra = open_pairs(config)
         train_set = ConcatDataset([some(real, config.pairs), *extra])
+        if config.pairs == 0 and not extra:
+            raise ValueError("--pairs 0: there is nothing to train on without --extra; give it, or more pairs")
         if len(train_set) < config.batch_size:
             raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
         scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed)
@@ -86,7 +88,12 @@ def batches(train_set: Any, config: Config) -> DataLoader:
     """Return the training batches, in random order."""
     order = torch.Generator().manual_seed(config.seed)
     return DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
-                      drop_last=True, persistent_workers=config.workers > 0)
+                      drop_last=True, persistent_workers=config.workers > 0, collate_fn=photos_and_labels)
+
+
+def photos_and_labels(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Collate photos and labels alone: of two data sets only one may have instances."""
+    return default_collate([{key: item[key] for key in ("photo", "label")} for item in items])
 
 
 def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config) -> None:
@@ -125,7 +132,7 @@ def score(judge: PSPNetJudge, dataset: Any, config: Config) -> dict[str, float]:
 
 def present_classes(dataset: Any, config: Config) -> dict[str, int]:
     """Find the evaluated classes that occur in the label maps."""
-    every = DataLoader(dataset, config.batch_size, num_workers=config.workers)
+    every = DataLoader(dataset, config.batch_size, num_workers=config.workers, collate_fn=photos_and_labels)
     seen = {label_id for batch in every for label_id in batch["label"].unique().tolist()}
     classes = {name: label_id for name, label_id in CITYSCAPES.items() if label_id in seen}
     if len(classes) < 2:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import itertools
 from argparse import Namespace
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from streets.config.checks import check_counts
+from streets.config.checks import check_counts, check_finite
 from streets.config.evaluation import Config
 from streets.config.temperatures import check_temperature
 from streets.config.training import Config as TrainingConfig
@@ -27,7 +26,6 @@ from streets.judging.scores import judge_samples
 from streets.judging.tables import markdown
 from streets.runs.directory import writing
 from streets.runs.run import Run
-from streets.runs.temperatures import laid_out
 from streets.system import files
 from streets.system.devices import choose_device
 from streets.training.objectives import make_objective
@@ -43,22 +41,27 @@ def evaluate(config: Config) -> dict[str, Any]:
     with writing(config.out, config.overwrite or config.keep):
         models = [Run(path, config.weights, device) for path in config.runs]
         direction, size = common(models, config)
-        for temperature, run in itertools.product((*config.temperatures, config.picture_temperature), models):
+        for run in models:
             if run.is_flow:
-                check_temperature(temperature, run.name, run.levels)
+                check_temperature(config.picture_temperature, run.name, run.levels, "--picture-temperature")
+                for temperature in config.temperatures:
+                    check_temperature(temperature, run.name, run.levels, "--temperatures")
+        if config.guidance and not any(run.guidance(config.guidance) for run in models):
+            raise ValueError(f"--guidance {config.guidance:g}: none of the runs was trained with --label-dropout, so "
+                             "none knows photos without labels; leave it out")
         names, judge_name = unique_names(models), chosen_judge(config, direction)
         judge = load_judge(judge_name, config.judge_weights, device)
         trained_on = models[0].cities(config.data)
         train_set = open_dataset(config.data, "train", size, config.generated, cities=trained_on)
         dataset = open_dataset(config.data, config.split, size, config.generated, cities=config.cities)
-        settings = {
+        settings: dict[str, Any] = {
             "data": str(config.data), "split": config.split, "cities": config.cities or None,
             "image_size": list(size), "pairs": len(dataset),
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
+            "mean_colours_of": trained_on or None,
         }
-        kept = Kept(config.out / "references.json", settings | {"trained_on": trained_on or None}, config.keep,
-                    config.overwrite)
+        kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": kept.get(
             "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))}
         for name, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):
@@ -110,23 +113,24 @@ def checked(config: Config) -> Config:
     """Return the configuration with its temperatures; ValueError, before any work is done, if it is not valid."""
     if not config.runs:
         raise ValueError("there is nothing to evaluate: give the directories of one or several runs of train.py")
+    check_finite(config, "guidance", zero=True)
     check_counts(config, repeats=1, draws=1, scenes=1, batch_size=1, generated=1, seed=0)
     if config.sweep and config.temperatures:
         raise ValueError("--sweep is temperatures 0.0 to 1.0: leave out --temperatures")
     temperatures = SWEEP if config.sweep else config.temperatures or (1.0,)
-    for temperature in (*temperatures, config.picture_temperature):
-        check_temperature(temperature, "flow")
     return dataclasses.replace(config, temperatures=temperatures)
 
 
 def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> dict[str, Any]:
     """Measure all figures of one run."""
-    options = {"repeats": config.repeats, "batch_size": config.batch_size, "seed": config.seed}
+    options: dict[str, Any] = {"repeats": config.repeats, "batch_size": config.batch_size, "seed": config.seed,
+                               "guidance": run.guidance(config.guidance)}
     log_prob = (dataset, config.draws, config.batch_size, config.seed)
     scores = []
     for temperature in tqdm(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
         judged = partial(judge_samples, run, dataset, judge, temperature, **options)
-        scores.append(kept.get(f"scores at {temperature}", judged))
+        guided = f", guidance {options['guidance']:g}" if options["guidance"] else ""
+        scores.append(kept.get(f"scores at {temperature}{guided}", judged))
     return {
         "run": str(run.path),
         "model": run.name,
@@ -164,8 +168,8 @@ def pictures(models: dict[str, Run], dataset: Any, config: Config) -> tuple[list
     columns, titles = [batch[pairs.source], batch[pairs.target]], ["condition", "real"]
     for name, run in models.items():
         pairs = run.pairs(config.seed)
-        temperature, context = config.picture_temperature if run.is_flow else 1.0, pairs.context(batch)
-        samples = run.model.sample(1, context, laid_out(temperature, context), pairs.noise)
+        temperature = config.picture_temperature if run.is_flow else 1.0
+        samples = run.sample(1, pairs.context(batch), temperature, pairs.noise, run.guidance(config.guidance))
         columns.append(to_bytes(samples[:, 0]).cpu())
         titles.append(name)
     return columns, titles

@@ -15,7 +15,6 @@ from streets.data.labels import IGNORED
 from streets.data.pairs import to_bytes
 from streets.judging.judges import Judge, class_indices
 from streets.runs.run import Run
-from streets.runs.temperatures import laid_out
 
 SCORES = {"pixel_accuracy": "pixel acc.", "class_accuracy": "class acc.", "mean_iou": "mean IoU"}
 
@@ -62,7 +61,7 @@ class Scores:
 @torch.no_grad()
 def judge_samples(
     run: Run, dataset: Dataset, judge: Judge, temperature: float | Sequence[float] | None, repeats: int,
-    batch_size: int, seed: int
+    batch_size: int, seed: int, guidance: float = 0.0
 ) -> dict[str, Any]:
     """Score ``repeats`` syntheses of a split, each a sample of every scene, and measure their differences.
 
@@ -76,8 +75,8 @@ def judge_samples(
     pairs = run.pairs(seed)
     for batch in DataLoader(dataset, batch_size):
         context = pairs.context(batch)
-        tempered = 1.0 if temperature is None else laid_out(temperature, context)
-        samples = to_bytes(run.model.sample(repeats, context, tempered, pairs.noise))
+        samples = to_bytes(run.sample(repeats, context, 1.0 if temperature is None else temperature, pairs.noise,
+                                      guidance))
         classes = judge(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
         for i, score in enumerate(scores):
             score.add(classes[:, i], batch["label"])
@@ -86,7 +85,7 @@ def judge_samples(
             distances.append(difference.square().flatten(1).mean(1).sqrt())
             changes.append(100 * (classes[:, i] != classes[:, j]).float().flatten(1).mean(1))
     results = [score.compute() for score in scores]
-    summary: dict[str, Any] = {"temperature": temperature}
+    summary: dict[str, Any] = {"temperature": temperature, "guidance": guidance}
     for name in SCORES:
         summary[name] = mean_and_deviation([result[name] for result in results])
     summary["class_iou"] = {name: sum(result["class_iou"][name] for result in results) / repeats

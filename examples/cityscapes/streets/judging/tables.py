@@ -90,6 +90,8 @@ def table_of_classes(results: Results) -> Iterator[list[str]]:
 def row_of(score: dict[str, Any]) -> list[str]:
     """Format the cells of temperature, the three scores, distance and change."""
     temperature = "" if score["temperature"] is None else text(score["temperature"])
+    if score.get("guidance"):  # older evaluations lack it
+        temperature += f", guidance {score['guidance']:g}"
     scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES]
     if score["distance"] is None:  # of a single sample
         return [temperature, *scores, "", ""]

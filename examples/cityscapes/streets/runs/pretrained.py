@@ -28,10 +28,11 @@ try:
 except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
-CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets",
-          "data_statistics", "versions")
+CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets", "cities",
+          "label_dropout", "guidance", "data_statistics", "versions")
 """Keys of a run's config.json that an exported one keeps."""
-DEFAULTS = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform", "nets": "float32"}
+DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
+                            "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0}
 """Values of the keys that older runs lack."""
 
 CARD = """

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from condflows.trace import Context
 from models import MODELS
 from streets.config.training import given_labels
 from streets.data.pairs import Pairs
+from streets.runs import samples
 from streets.runs.configuration import read_config
 from streets.runs.curves import Row, read_curves
 from streets.runs.weights import load_model, weights_file
@@ -32,9 +35,22 @@ class Run:
                      given_labels(self.name, self.direction))
 
     def cities(self, data: Path | None) -> tuple[str, ...]:
-        """Return the cities of this data set that the model was trained on; none stands for all of them."""
-        same = data is not None and str(data.resolve()) == self.config.get("data")
-        return tuple(self.config.get("cities", ())) if same else ()
+        """Return the cities of a data set that the model was trained on; none stands for all of them.
+
+        They are those of its configuration, if the data set has cities of these names.
+        """
+        cities = tuple(self.config.get("cities", ()))
+        there = data is not None and all((data / "leftImg8bit" / "train" / city).is_dir() for city in cities)
+        return cities if there else ()
+
+    def guidance(self, weight: float) -> float:
+        """Return the weight of guidance for this model, 0 if it has not learned photos without labels."""
+        return weight if self.config.get("label_dropout") else 0.0
+
+    def sample(self, number: int, context: Context, temperature: float | Sequence[float],
+               generator: torch.Generator | None = None, guidance: float = 0.0) -> Tensor:
+        """Draw samples of the model, as :func:`streets.runs.samples.sample` does."""
+        return samples.sample(self.model, number, context, temperature, generator, guidance)
 
     def metrics(self) -> list[Row]:
         """Read the rows of metrics.csv; an exported model has none."""

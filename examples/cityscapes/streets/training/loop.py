@@ -75,7 +75,7 @@ def one_step(training: Training, epoch: int, learning_rate: float) -> dict[str, 
     """Make a step of the optimizers, or none if a figure is not finite; returns the text of the progress bar."""
     config, step = training.config, training.step
     batches = [next(training.stream) for _ in range(config.accumulate)]
-    tensors = [training.pairs(batch, config.flip, draw=step) for batch in batches]
+    tensors = [training.pairs(batch, config.flip, step, config.label_dropout) for batch in batches]
     for optimizer in training.objective.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate

@@ -100,9 +100,9 @@ def check_resumed(out: Path, config: Config) -> None:
     if not (out / "config.json").exists():
         directory.check_free(out, (path for path in contents(out) if path.suffix != ".partial"))
         return  # new, or killed before it had begun
-    before = read_config(out)
+    before = as_stored(dataclasses.asdict(Config())) | read_config(out)  # runs of older versions have fewer options
     now = as_stored(dataclasses.asdict(config))
-    fixed = now.keys() & before.keys() - MAY_CHANGE - START_OPTIONS  # older versions have fewer
+    fixed = now.keys() - MAY_CHANGE - START_OPTIONS
     was, asked = ({f"--{name.replace('_', '-')}": of[name] for name in sorted(fixed)} for of in (before, now))
     check_same(out, was, asked, "leave it out, or begin another run")
     if (out / WEIGHTS["last"]).exists() and not checkpoints.found(out / "checkpoints"):

@@ -33,6 +33,15 @@ def check(config: Config) -> None:
     if config.model == "pix2pix" and (config.dequantization, config.nets) != ("uniform", "float32"):
         raise ValueError("--dequantization and --nets: pix2pix has no likelihood and no conditioners, which they are "
                          "for; leave them out")
+    check_finite(config, "guidance", zero=True)
+    if not 0 <= config.label_dropout < 1:
+        raise ValueError(f"--label-dropout {config.label_dropout:g}: a number from 0 to below 1 is needed")
+    if config.label_dropout and not config.given_labels:
+        raise ValueError(f"--label-dropout {config.label_dropout:g}: {config.direction} of {config.model} is not given "
+                         "labels; leave it out, or choose --model encoded_glow")
+    if config.guidance and not config.label_dropout:
+        raise ValueError(f"--guidance {config.guidance:g}: without --label-dropout the model does not learn photos "
+                         "without labels; leave it out, or give both")
     check_temperature(config.temperature, config.model)
 
 

@@ -11,7 +11,7 @@ from streets.data import loading
 from streets.data.datasets import spread
 from streets.data.pairs import Pairs
 from streets.runs.pictures import grid
-from streets.runs.temperatures import laid_out
+from streets.runs.samples import sample
 from streets.system import processes
 from streets.training.state import Training
 
@@ -48,6 +48,6 @@ def sample_grid(training: Training, model: Any) -> Tensor:
     columns = []
     for _ in range(GRID_SAMPLES):
         training.leave_if_asked()
-        columns.append(torch.cat([model.sample(1, x, laid_out(config.temperature, x), pairs.noise)[:, 0].cpu()
+        columns.append(torch.cat([sample(model, 1, x, config.temperature, pairs.noise, config.guidance)[:, 0].cpu()
                                   for x in contexts]))
     return grid([batch[pairs.source] / 255, batch[pairs.target] / 255, *columns])

@@ -65,7 +65,7 @@ def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config,
                 there += 1
                 continue
             item = item or dataset[scenes[name]]
-            image = draw(run, item, number, temperature, config.seed)
+            image = draw(run, item, number, temperature, config.seed, config.guidance or 0.0)
             save_once(item["label"], maps / f"{stem}_gtFine_labelIds.png")
             if with_instances and "instances" in item:
                 save_once(item["instances"].to(torch.uint16), maps / f"{stem}_gtFine_instanceIds.png")
@@ -106,7 +106,7 @@ def settings(run: Run, config: Config, temperature: float | Sequence[float]) -> 
         "run": run.path, "weights": config.weights, "sha256": files.sha256(run.weights),
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
         "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
-        "cities": config.cities or None, "label_maps": config.label_maps,
+        "cities": config.cities or None, "guidance": config.guidance or None, "label_maps": config.label_maps,
     })
 
 

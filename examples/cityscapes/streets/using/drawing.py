@@ -13,7 +13,6 @@ from streets.data.items import Item
 from streets.data.pairs import to_bytes
 from streets.runs.pictures import grid, save_picture
 from streets.runs.run import Run
-from streets.runs.temperatures import laid_out
 from streets.system.seeds import seed_of
 
 
@@ -23,11 +22,11 @@ def tensors(run: Run, item: Item, seed: int) -> tuple[Any, Any]:
     return pairs.context(batch), pairs.modelled(batch) if pairs.target in batch else None
 
 
-def draw(run: Run, item: Item, number: int, temperature: float | Sequence[float], seed: int) -> Tensor:
+def draw(run: Run, item: Item, number: int, temperature: float | Sequence[float], seed: int,
+         guidance: float = 0.0) -> Tensor:
     """Draw a sample, uint8 ``(3, H, W)``; its noise depends on ``seed``, the scene's name and the number alone."""
     noise = torch.Generator().manual_seed(seed_of(seed, "sample", item["name"], number))
-    context = tensors(run, item, seed)[0]
-    image = run.model.sample(1, context, laid_out(temperature, context), noise)[0, 0]
+    image = run.sample(1, tensors(run, item, seed)[0], temperature, noise, guidance)[0, 0]
     return to_bytes(image, f"sample {number} of {item['name']} at temperature {text(temperature)}").cpu()
 
 

@@ -1,11 +1,12 @@
 """Samples of a trained model: pictures of scenes, or a synthetic data set."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from streets.config.checks import check_counts
+from streets.config.checks import check_counts, check_finite
 from streets.config.sampling import Config
 from streets.config.temperatures import check_temperature, text
 from streets.data.items import Item
@@ -26,6 +27,7 @@ def sample(config: Config) -> None:
     shard, count = shards(config)
     run, size = open_run(config)
     temperatures = {text(t): t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
+    config = dataclasses.replace(config, guidance=guidance_of(run, config))
     for temperature in temperatures.values():
         check_temperature(temperature, run.name, run.levels)
     if config.augment is None and (shard, count) != (0, 1):
@@ -38,6 +40,17 @@ def sample(config: Config) -> None:
         dataset, scenes = choose(run, config, size)
         with writing(config.out, config.overwrite):
             pictures(run, [dataset[i] for i in scenes.values()], config, temperatures, config.out)
+
+
+def guidance_of(run: Run, config: Config) -> float:
+    """Return the weight of guidance, by default that of the training's pictures; refuse it where it is not possible."""
+    check_finite(config, "guidance", zero=True)
+    if config.guidance is None:
+        return run.guidance(run.config.get("guidance", 0.0))
+    if config.guidance != run.guidance(config.guidance):
+        raise ValueError(f"--guidance {config.guidance:g}: {run.path} was not trained with --label-dropout, so it does "
+                         "not know photos without labels; leave it out")
+    return config.guidance
 
 
 def shards(config: Config) -> tuple[int, int]:
@@ -65,7 +78,7 @@ def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapp
         for name, temperature in temperatures.items():
             stem = item["name"] + (f"_temperature_{name}" if len(temperatures) > 1 else "")
             for number in range(config.samples):
-                row.append(draw(run, item, number, temperature, config.seed))
+                row.append(draw(run, item, number, temperature, config.seed, config.guidance or 0.0))
                 save_picture(row[-1], out / f"{stem}_sample_{number}.png")
         rows.append(row)
     save_grid(rows, out / "grid.png")

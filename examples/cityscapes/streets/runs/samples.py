@@ -1,0 +1,31 @@
+"""Samples of a model, as options ask for them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condflows import by_level, guide
+from condflows.trace import Context, context_tensors
+from streets.data.labels import UNKNOWN
+
+
+def sample(model: Any, number: int, context: Context, temperature: float | Sequence[float],
+           generator: torch.Generator | None = None, guidance: float = 0.0) -> Tensor:
+    """Draw ``number`` samples for each context, ``(contexts, number, 3, height, width)``.
+
+    Args:
+        model: a model of ``build``.
+        number: the number of samples of each context.
+        context: label maps or images.
+        temperature: one for all levels, or one for each, finest first.
+        generator: draws the noise.
+        guidance: weight by which a model of ``--label-dropout`` moves away from photos without labels.
+    """
+    if guidance:
+        model = guide(model, guidance, nothing=UNKNOWN)
+    laid_out: Any = temperature
+    if isinstance(temperature, Sequence):
+        laid_out = by_level(temperature, (3, *context_tensors(context)[0].shape[2:]))
+    return model.sample(number, context, laid_out, generator)
