@@ -16,10 +16,14 @@ def read(words: list[str]) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
 
 
+def each(temperature: float | Sequence[float]) -> Sequence[float]:
+    """Return the temperatures of single levels, or the one of all."""
+    return temperature if isinstance(temperature, Sequence) else (temperature,)
+
+
 def text(temperature: float | Sequence[float]) -> str:
     """Return a temperature as options and tables write it."""
-    values = temperature if isinstance(temperature, Sequence) else (temperature,)
-    return ",".join(f"{value:g}" for value in values)
+    return ",".join(f"{value:g}" for value in each(temperature))
 
 
 Temperature = Annotated[float | tuple[float, ...], tyro.constructors.PrimitiveConstructorSpec(
@@ -33,8 +37,7 @@ def check_temperature(temperature: float | Sequence[float], model: str, levels: 
                       option: str = "--temperature") -> None:
     """Refuse temperatures that are negative or infinite, any but 1 for pix2pix, and too many or few for the levels."""
     option = f"{option} {text(temperature)}"
-    values = temperature if isinstance(temperature, Sequence) else (temperature,)
-    if not all(0 <= value < math.inf for value in values):
+    if not all(0 <= value < math.inf for value in each(temperature)):
         raise ValueError(f"{option}: a finite number of at least 0 is needed")
     if model == "pix2pix" and temperature != 1:
         raise ValueError(f"{option}: pix2pix has none, its only noise is dropout; leave it out")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from streets.config.temperatures import text
+from streets.config.temperatures import each, text
 from streets.judging.scores import SCORES
 
 Results = dict[str, Any]
@@ -25,8 +25,7 @@ def shown(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def off_one(temperature: float | Sequence[float] | None) -> float:
     """Return how far a temperature is from 1: the farthest of several; 0 for a model that has none."""
-    values = temperature if isinstance(temperature, Sequence) else (1.0 if temperature is None else temperature,)
-    return max(abs(value - 1) for value in values)
+    return max(abs(value - 1) for value in each(1.0 if temperature is None else temperature))
 
 
 def markdown(results: Results) -> str:
