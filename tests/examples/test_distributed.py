@@ -34,7 +34,8 @@ def two(tmp_path_factory):
     """Train every model by two processes; Full-Glow also with two batches a step."""
     folder = tmp_path_factory.mktemp("two")
     calls = [["--model", name, "--out", str(folder / name), *options_of(name)] for name in MODELS]
-    calls.append(["--out", str(folder / "accumulate"), "--accumulate", "2", "--ema", "0.9", *options_of("full_glow")])
+    calls.append(["--model", "full_glow", "--out", str(folder / "accumulate"), "--accumulate", "2", "--ema", "0.9",
+                  *options_of("full_glow")])
     script = folder / "script.py"
     script.write_text(f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport torch, train\n"
                       "from streets.system import processes\n"
@@ -65,7 +66,7 @@ def test_two_processes_train_what_one_does(name, two, tmp_path):
 
 
 def test_batches_of_a_step_and_the_moving_average(two, tmp_path):
-    train.main(["--out", str(tmp_path / "one"), "--ema", "0.9", *options_of("full_glow")])
+    train.main(["--model", "full_glow", "--out", str(tmp_path / "one"), "--ema", "0.9", *options_of("full_glow")])
     assert same_run(tmp_path / "one", two / "accumulate") < 2e-5
     last = load_file(tmp_path / "one" / "model.safetensors"), load_file(two / "full_glow" / "model.safetensors")
     assert any(not torch.allclose(last[0][name], last[1][name], rtol=1e-3) for name in last[0])
