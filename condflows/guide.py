@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from condflows.base import reads_context
 from condflows.bijector import Bijector
 from condflows.composition import Composition
-from condflows.conditioners.contexts import call_with_rows
+from condflows.conditioners.contexts import WrappedConditioner
 from condflows.flow import Flow
 from condflows.pyramid import by_size
 from condflows.rows import shares_context
@@ -85,25 +85,20 @@ def is_reader(part: Transform) -> bool:
     return not isinstance(part, Composition) and getattr(part, "reads_context", False)
 
 
-class Guided(nn.Module):
+class Guided(WrappedConditioner):
     """A conditioner, or a coupling's net, guided; its context is a pair, the second of which says nothing."""
 
     def __init__(self, conditioner: nn.Module, weight: float):
-        super().__init__()
-        self.conditioner, self.weight = conditioner, weight
-
-    @property
-    def reads_context(self) -> bool:
-        """True if the conditioner reads its context."""
-        return getattr(self.conditioner, "reads_context", True)
+        super().__init__(conditioner)
+        self.weight = weight
 
     @by_size
     @shares_context
     def forward(self, *arguments: Any, size: Sequence[int] | None = None) -> Tensor:
         *first, both = arguments
         if both is None:
-            return call_with_rows(self.conditioner, first, None, size)
-        given, plain = (call_with_rows(self.conditioner, first, context, size) for context in both)
+            return self.call(first, None, size)
+        given, plain = (self.call(first, context, size) for context in both)
         return given + self.weight * (given - plain)
 
 

@@ -14,31 +14,33 @@ from condflows.pyramid import by_size, call_conditioner, level_of
 from condflows.rows import context_for, shares_context
 from condflows.trace import Context, context_rows, resize
 
-__all__ = ["ChangedContext", "Embed", "Select"]
+__all__ = ["ChangedContext", "Embed", "Select", "WrappedConditioner"]
 
 
-def call_with_rows(conditioner: nn.Module, first: Sequence[Tensor], context: Context,
-                   size: Sequence[int] | None) -> Tensor:
-    """Call a conditioner behind another one, with a row of context for each input unless it follows the row rule."""
-    rows = first[0].shape[0] if first else context_rows(context)
-    return call_conditioner(conditioner, first, context_for(conditioner.forward, context, rows), size)
-
-
-class ChangedContext(nn.Module):
-    """A conditioner, or a coupling's net, behind a change of its context."""
+class WrappedConditioner(nn.Module):
+    """A conditioner, or a coupling's net, behind something that calls it."""
 
     def __init__(self, conditioner: nn.Module):
         super().__init__()
         self.conditioner = conditioner
 
-    def change(self, context: Context, size: Sequence[int] | None = None) -> Context:
-        """Return the context that the conditioner reads, for inputs of a spatial size, if it is known."""
-        raise NotImplementedError(f"{type(self).__name__} does not define change")
-
     @property
     def reads_context(self) -> bool:
         """True if the conditioner reads its context."""
         return getattr(self.conditioner, "reads_context", True)
+
+    def call(self, first: Sequence[Tensor], context: Context, size: Sequence[int] | None) -> Tensor:
+        """Call the conditioner, with a row of context for each input unless it follows the row rule."""
+        rows = first[0].shape[0] if first else context_rows(context)
+        return call_conditioner(self.conditioner, first, context_for(self.conditioner.forward, context, rows), size)
+
+
+class ChangedContext(WrappedConditioner):
+    """A conditioner, or a coupling's net, behind a change of its context."""
+
+    def change(self, context: Context, size: Sequence[int] | None = None) -> Context:
+        """Return the context that the conditioner reads, for inputs of a spatial size, if it is known."""
+        raise NotImplementedError(f"{type(self).__name__} does not define change")
 
     @by_size
     @shares_context
@@ -46,7 +48,7 @@ class ChangedContext(nn.Module):
         *first, context = arguments
         size = first[0].shape[2:] if first else size
         context = None if context is None else self.change(context, size)
-        return call_with_rows(self.conditioner, first, context, size)
+        return self.call(first, context, size)
 
 
 class Select(ChangedContext):

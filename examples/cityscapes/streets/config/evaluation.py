@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from streets.config.temperatures import Temperature
+from streets.config.temperatures import Temperature, check_temperature
 
 
 @dataclass
@@ -62,3 +62,10 @@ class Config:
     """Seed of the noise."""
     device: str | None = None
     """Device, for example cuda:0; without it a GPU if there is one, else the CPU."""
+
+
+def check_temperatures(config: Config, model: str, levels: int | None = None) -> None:
+    """Refuse temperatures that no model has, or that one of so many levels has not."""
+    check_temperature(config.picture_temperature, model, levels, "--picture-temperature")
+    for temperature in config.temperatures:
+        check_temperature(temperature, model, levels, "--temperatures")

@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from streets.config.checks import check_counts, check_finite
-from streets.config.evaluation import Config
-from streets.config.temperatures import check_temperature
+from streets.config.evaluation import Config, check_temperatures
 from streets.config.training import Config as TrainingConfig
 from streets.data.datasets import open_dataset, spread
 from streets.data.pairs import to_bytes
@@ -43,9 +42,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         direction, size = common(models, config)
         for run in models:
             if run.is_flow:
-                check_temperature(config.picture_temperature, run.name, run.levels, "--picture-temperature")
-                for temperature in config.temperatures:
-                    check_temperature(temperature, run.name, run.levels, "--temperatures")
+                check_temperatures(config, run.name, run.levels)
         if config.guidance and not any(run.guidance(config.guidance) for run in models):
             raise ValueError(f"--guidance {config.guidance:g}: none of the runs was trained with --label-dropout, so "
                              "none knows photos without labels; leave it out")
@@ -118,6 +115,7 @@ def checked(config: Config) -> Config:
     if config.sweep and config.temperatures:
         raise ValueError("--sweep is temperatures 0.0 to 1.0: leave out --temperatures")
     temperatures = SWEEP if config.sweep else config.temperatures or (1.0,)
+    check_temperatures(config, "flow")
     return dataclasses.replace(config, temperatures=temperatures)
 
 
