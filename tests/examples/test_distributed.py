@@ -84,7 +84,8 @@ destroy, one_step = torch.distributed.destroy_process_group, loop.one_step
 
 def checked():
     left = [each for each in gc.get_objects() if type(each) in (DistributedDataParallel, loop.Training)]
-    print("left:", len(left), flush=True)
+    sys.stdout.write(f"left: {len(left)}\\n")  # in one piece, as the other process may write too
+    sys.stdout.flush()
     destroy()
 
 def stopping_step(training, *arguments):
