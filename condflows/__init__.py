@@ -8,10 +8,12 @@ from condflows.chain import Chain, Inverse
 from condflows.compile import compile_steps
 from condflows.couplings import AffineCoupling, MixtureCoupling, SplineCoupling
 from condflows.distribution import FlowDistribution
+from condflows.fit import fit
 from condflows.flow import Flow
 from condflows.freeze import freeze
 from condflows.glow import by_level, glow_step, multiscale
 from condflows.guide import guide
+from condflows.history import History
 from condflows.images import bits_per_dim, dequantize
 from condflows.initialize import initialize
 from condflows.logit import Logit
@@ -27,9 +29,9 @@ from condflows.variational import VariationalDequantization
 __version__ = "0.1.0"
 
 __all__ = [
-    "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "Inverse", "Logit", "LUConv1x1",
-    "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace",
+    "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "History", "Inverse", "Logit",
+    "LUConv1x1", "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace",
     "VariationalDequantization", "affine", "bfloat16_nets", "bits_per_dim", "by_level", "compile_steps", "conditioners",
-    "dequantize", "freeze", "glow_step", "guide", "initialize", "multiscale", "sigmoid_affine", "soft_affine",
+    "dequantize", "fit", "freeze", "glow_step", "guide", "initialize", "multiscale", "sigmoid_affine", "soft_affine",
     "testing",
 ]
