@@ -115,7 +115,7 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
     >>> target = torch.distributions.Normal(3.0, 2.0)
     >>> flow = Flow(ActNorm(1), shape=(1,))
     >>> history = fit(flow, target=lambda x: target.log_prob(x).sum(1), epochs=5, learning_rate=0.1, progress=False)
-    >>> round(float(flow.sample(10_000).mean()))
+    >>> round(flow.sample(10_000).mean().item())
     3
     """
     check_count(epochs, 1, "fit expects at least 1 epoch")
