@@ -20,7 +20,7 @@ from condflows.rows import repeat_rows
 from condflows.torch_base import TorchBase
 from condflows.trace import Context, context_tensors, map_context
 
-__all__ = ["StandardNormal", "as_base", "base_shape", "draw", "has_rsample", "log_density", "reads_context"]
+__all__ = ["StandardNormal", "as_base", "base_shape", "draw", "has_rsample", "log_density", "reads_context", "seeded"]
 
 
 class StandardNormal(Distribution):
@@ -93,7 +93,7 @@ def draw(base: Distribution, batch: tuple[int, int], shape: Sequence[int], conte
         given: Any = {} if generator is None else {"generator": generator}  # compiled for open sizes, None is an error
         noise = torch.randn(math.prod(batch), *shape, **given, device=device, dtype=like.dtype)
         return (temperature * noise.to(like.device)).unflatten(0, batch)
-    with _seeded(generator, like.device):
+    with seeded(generator, like.device):
         draw_own = base.draw if isinstance(base, TorchBase) else partial(_draw_nflows, base)
         noise = draw_own(batch, shape, context).to(like)
     if noise.shape[2:] != tuple(shape):
@@ -129,7 +129,7 @@ def _location_of_nflows(base: Any, context: Context) -> Tensor | float | None:
 
 
 @contextmanager
-def _seeded(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+def seeded(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators from another generator, and restore them at the end."""
     if generator is None:
         yield
