@@ -75,9 +75,9 @@ def word(means: Tensor, scores: Tensor, of_density: bool) -> str:
         scores: the same in units of their standard deviations.
         of_density: the ranks are those of log-densities, where a low rank is a value far out in the tails.
     """
-    # In units of their largest values, so that ranks that are all at one end are a bias, and not a spread.
+    # In units of their largest values: ranks at one end, all of them or some among uniform ones, raise both as much.
     shift, spread = float(means[0]) / math.sqrt(3), float(means[1]) / math.sqrt(5)
-    if abs(shift) >= abs(spread) and abs(float(scores[0])) >= NOTICEABLE:
+    if abs(shift) >= 0.8 * abs(spread) and abs(float(scores[0])) >= NOTICEABLE:
         if of_density:
             return "under-confident" if shift > 0 else "over-confident"
         return "biased low" if shift > 0 else "biased high"
