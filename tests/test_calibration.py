@@ -131,7 +131,7 @@ def test_a_planted_fault_is_found_and_named(fault):
 
 
 def test_a_wrong_correlation_is_seen_by_the_log_density_alone():
-    result = calibration(normal(correlation=0.0), *pairs(1000, correlation=0.9), generator=seeded())
+    result = calibration(normal(correlation=0.0), *pairs(4000, correlation=0.9), generator=seeded())
     assert result.verdicts[:2] == ("calibrated", "calibrated")
     assert result.p_values[2] < 1e-6
     assert result.verdicts[2] == "wrong shape"  # some lie too far out, and others too near
