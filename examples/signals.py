@@ -85,6 +85,7 @@ def main(iterations: int = 550, batch_size: int = 64, learning_rate: float = 3e-
     print(f"log-likelihood of 100 test signals in nats per point: linear regression {baseline:.3f}, "
           f"flow {learned:.3f}; root mean square error of the samples' mean {error:.3f}; "
           f"bands of 90% cover {covered:.1%}; {time.perf_counter() - began:.0f} s")
+    print("calibration:", cf.testing.calibration(flow, signal, coarse).summary)
 
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.subplots(4, 1, sharex=True)

@@ -66,7 +66,7 @@ def main(simulations: int = 20_000, epochs: int = 40, batch_size: int = 500, lea
     tracker = TensorBoardTracker(SummaryWriter(str(out.with_suffix(""))))  # left out, ./sbi-logs
     inference = NPE(PRIOR, density_estimator=build, tracker=tracker, show_progress_bars=False)
     inference.append_simulations(theta, simulator(theta).sample())
-    inference.train(training_batch_size=batch_size, learning_rate=learning_rate, max_num_epochs=epochs)
+    estimator = inference.train(training_batch_size=batch_size, learning_rate=learning_rate, max_num_epochs=epochs)
     posterior = inference.build_posterior()
     trained = time.perf_counter() - began
 
@@ -94,6 +94,9 @@ def main(simulations: int = 20_000, epochs: int = 40, batch_size: int = 500, lea
         column[2].contour(axis, axis, exact, levels=exact.max() * torch.tensor([0.01, 0.1, 0.5]), colors="k",
                           linewidths=0.8)
         column[0].set_title(f"x = {tuple(x)}")
+    theta = PRIOR.sample((1000,))
+    x = simulator(theta).sample()
+    print("calibration over the prior:", cf.testing.calibration(estimator.net, theta, x).summary)
     print(f"{trained:.0f} s of training, {time.perf_counter() - began:.0f} s in all")
     for row, label in zip(axes, ("exact posterior", "learned posterior", "samples, exact contours"), strict=True):
         row[0].set_ylabel(label)

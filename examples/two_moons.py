@@ -83,6 +83,7 @@ def main(iterations: int = 2000, batch_size: int = 512, depth: int = 8, learning
     normal = MultivariateNormal(points.mean(0), points.T.cov()).log_prob(points).mean()
     print(f"log-likelihood of 10000 test points in nats: one normal {normal:.3f}, flow {learned:.3f}, "
           f"truth {true:.3f}; KL divergence {true - learned:.3f}; {time.perf_counter() - began:.0f} s")
+    print("calibration:", cf.testing.calibration(flow, points[:1000], context[:1000]).summary)
 
     contexts = torch.tensor([[0.0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]])
     titles = ["centre", "-60 degrees", "60 degrees", "close", "apart", "sharp", "blurred"]

@@ -130,13 +130,12 @@ def test_a_planted_fault_is_found_and_named(fault):
     assert result.verdicts == (of_values, of_values, of_density)
 
 
-def test_a_wrong_correlation_is_seen_by_the_log_density_alone():
-    result = calibration(normal(correlation=0.0), *pairs(4000, correlation=0.9), generator=seeded())
-    assert result.verdicts[:2] == ("calibrated", "calibrated")
+@pytest.mark.parametrize(("of_data", "of_flow", "verdict"), [
+    (0.9, 0.0, "under-confident"), (0.0, 0.9, "over-confident"), (0.6, -0.6, "over-confident")])
+def test_a_wrong_correlation_is_seen_by_the_log_density_alone(of_data, of_flow, verdict):
+    result = calibration(normal(correlation=of_flow), *pairs(1000, correlation=of_data), generator=seeded())
+    assert result.verdicts == ("calibrated", "calibrated", verdict)
     assert result.p_values[2] < 1e-6
-    assert result.verdicts[2] == "wrong shape"  # some lie too far out, and others too near
-    result = calibration(normal(correlation=0.9), *pairs(1000), generator=seeded())
-    assert result.verdicts == ("calibrated", "calibrated", "over-confident")
 
 
 def test_a_flow_that_ignores_the_context_is_found_among_rows_of_some_contexts_only():
@@ -372,6 +371,21 @@ def test_signals_are_pooled_and_vectors_are_not():
         result.value_coverage()
 
 
+def test_images_of_one_pixel_have_no_deviation():
+    result = calibration(Flow(ActNorm(1), shape=(1, 1, 1)), torch.randn(300, 1, 1, 1), generator=seeded())
+    assert result.names == ("mean of channel 0", "deviation of channel 0", "log_prob")
+    assert result.verdicts == ("calibrated",) * 3
+
+
+def test_ranks_of_neither_bias_nor_spread_have_the_wrong_shape():
+    ranks = torch.cat([torch.arange(10), torch.arange(35, 65), torch.arange(90, 100)]).repeat(10)[:, None]
+    result = Calibration(ranks, 99, ("value 0",))
+    assert result.p_values < 1e-6
+    assert result.verdicts == ("wrong shape",)
+    ends = torch.cat([torch.arange(20), torch.arange(80, 100)]).repeat(10)[:, None].expand(-1, 2)
+    assert Calibration(ends, 99, ("value 0", "log_prob")).verdicts == ("over-confident", "wrong shape")
+
+
 def test_a_generator_decides_all_and_leaves_the_global_one():
     both, flow = pairs(30), normal()
     before = torch.get_rng_state()
@@ -399,7 +413,14 @@ def test_runs_in_eval_mode_without_gradients_and_restores_all():
     modes = [module.training for module in flow.modules()]
     flow.transform.bijectors[0].shift.grad = torch.ones(2, dtype=torch.float64)
     x, context = pairs(100)
-    result = calibration(flow, x.requires_grad_(), context, generator=seeded())
+    graded = []
+
+    def same(values):
+        graded.append(values.requires_grad and torch.is_grad_enabled())
+        return values
+
+    result = calibration(flow, x.requires_grad_(), context, statistics=same, generator=seeded())
+    assert not any(graded)
     assert result.verdicts == ("calibrated",) * 3
     assert [module.training for module in flow.modules()] == modes
     assert torch.is_grad_enabled()

@@ -55,7 +55,7 @@ def calibration(flow: Any, inputs: Tensor, context: Context = None, num_samples:
         inputs: true values that the flow was not trained on, at least 20 rows; for a pair, x_b.
         context: the condition of each, as ``sample`` takes it; None for a flow without one, of which each row gets
             samples of its own.
-        num_samples: the number of samples for each row, n, at least 19. Of 99, levels of coverage are whole per cents.
+        num_samples: the number of samples for each row, n, at least 19. Of 99, levels of coverage are even per cents.
         statistics: maps ``(rows, *shape)`` to quantities ``(rows, K)`` of each row by itself, which replace those above
             but for the log-density.
         names: a name for each of the statistics.
@@ -207,7 +207,7 @@ def _check(flow: Any, inputs: Tensor, context: Context, num_samples: int) -> Non
                         f"{type(flow).__name__}; wrap it in a class that has one")
     check_inputs(inputs, "calibration")
     check_count(num_samples, FEWEST_SAMPLES, f"calibration expects at least {FEWEST_SAMPLES} samples for each row as "
-                "num_samples", "pass 99 for coverage at whole per cents")
+                "num_samples", "leave it out for 99")
     if inputs.shape[0] < FEWEST_ROWS:
         raise ValueError(f"calibration expects at least {FEWEST_ROWS} held-out rows, got {inputs.shape[0]}; pass more, "
                          "best hundreds")

@@ -51,10 +51,11 @@ class Calibration:
 
     Verdicts: "calibrated" says that no deviation was found, which more rows might find. "over-confident" says that the
     samples spread too little around the true values, "under-confident" too much, "biased low" that they lie too low,
-    "biased high" too high, "wrong shape" anything else. Of ``log_prob``, "over-confident" says that true values lie too
-    far out in the flow's tails, for whatever reason, among them a bias; "under-confident" that they lie too seldom
-    there. The verdict differs from "calibrated" where the p-value is below 0.01 divided by the number of rows of the
-    table, so a calibrated flow gets any other verdict with a probability of at most about 1 %.
+    "biased high" too high, "wrong shape" anything else. Of ``log_prob``, "over-confident" says that true values lie
+    further out in the flow's tails than its samples do, on average and for whatever reason, among them a bias;
+    "under-confident" that they lie nearer to where it is densest. The verdict differs from "calibrated" where the
+    p-value is below 0.01 divided by the number of rows of the table, so a calibrated flow gets any other verdict with a
+    probability of at most about 1 %.
 
     Shapes: ``ranks`` is ``(rows, K)``; ``value_counts`` is ``(rows, channels, num_samples + 1)``, the number of values
     of a channel that have each rank, for images and signals, and None otherwise. Both are integers on the CPU.
@@ -84,7 +85,7 @@ class Calibration:
     def coverage(self, level: float = 0.9) -> Coverage:
         """Return how often the flow's central intervals hold the true value; of ``log_prob`` its densest regions do.
 
-        The level is rounded to one that whole ranks have: of 99 samples, any whole per cent of an even number.
+        The level is rounded to one that whole ranks have: of 99 samples, to an even per cent.
         """
         outside, level = central_ranks(self.num_samples, level)
         low = torch.tensor([2 * outside if name == LOG_PROB else outside for name in self.names])

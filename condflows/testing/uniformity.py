@@ -75,12 +75,13 @@ def word(means: Tensor, scores: Tensor, of_density: bool) -> str:
         scores: the same in units of their standard deviations.
         of_density: the ranks are those of log-densities, where a low rank is a value far out in the tails.
     """
+    shifts, spreads = (abs(float(score)) >= NOTICEABLE for score in scores[:2])
     # In units of their largest values: ranks at one end, all of them or some among uniform ones, raise both as much.
     shift, spread = float(means[0]) / math.sqrt(3), float(means[1]) / math.sqrt(5)
-    if abs(shift) >= 0.8 * abs(spread) and abs(float(scores[0])) >= NOTICEABLE:
-        if of_density:
-            return "under-confident" if shift > 0 else "over-confident"
+    if of_density and shifts:
+        return "under-confident" if shift > 0 else "over-confident"
+    if not of_density and shifts and abs(shift) >= 0.8 * abs(spread):
         return "biased low" if shift > 0 else "biased high"
-    if abs(float(scores[1])) >= NOTICEABLE and not of_density:
+    if not of_density and spreads:
         return "over-confident" if spread > 0 else "under-confident"
     return "wrong shape"

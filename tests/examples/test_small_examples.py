@@ -73,6 +73,14 @@ def test_splines_beat_affine_couplings(output):
     assert printed(said, "one normal") < printed(said, "affine") < printed(said, "spline") < printed(said, "truth")
 
 
+@pytest.mark.parametrize(("name", "said"), [
+    ("two_moons", "3 quantities of 1000 rows"), ("signals", "4 quantities of 100 rows"),
+    pytest.param("simulation_based_inference", "3 quantities of 1000 rows", marks=needs_sbi)])
+def test_says_whether_it_is_calibrated(name, said, output):
+    (line,) = [line for line in output(name).splitlines() if line.startswith("calibration")]
+    assert line.endswith(said)
+
+
 @needs_sbi
 def test_posterior_is_closer_than_the_prior(output):
     said = output("simulation_based_inference")
