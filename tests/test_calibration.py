@@ -119,6 +119,7 @@ FAULTS = {
     "biased high": ({"shift": 1.0}, "biased high", "over-confident"),
     "biased low": ({"shift": -1.0}, "biased low", "over-confident"),
     "far biased": ({"shift": 30.0}, "biased high", "over-confident"),
+    "over-confident and a little biased": ({"shift": -0.25, "spread": 0.4}, "over-confident", "over-confident"),
     "biased and over-confident": ({"shift": -2.0, "spread": 0.5}, "biased low", "over-confident"),
 }
 
