@@ -43,7 +43,7 @@ def test_nan_stops_the_run_before_the_weights_are_touched(monkeypatch, tmp_path,
     assert "at step 5 the loss is nan" in said
     assert "the output of target._transform.bijectors.1.bijectors.1 (LUConv1x1) was not finite" in said
     order = Order(26, 4, 0)
-    for index in order.pairs(4):
+    for index in order.pairs(4):  # in the first epoch
         assert f"train_000000_{index:06d}" in said
     tensors, facts = checkpoints.read(checkpoints.found(tmp_path / "run" / "checkpoints")[0])
     assert facts["step"] == 4

@@ -85,6 +85,9 @@ class Config:
     guidance; of encoded_glow alone."""
     flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
+    crop: float = 1.0
+    """Least share of height and width of a random crop of each training pair of --data, which is resized to
+    --image-size; 1 for whole photos. For long trainings on few photos, whose files are larger than --image-size."""
     init_pairs: int = 64
     """Number of training pairs from which the actnorms are initialized, all at once; a few suffice for large images."""
     generated: int = 1280

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset
 
 from streets.data import labels
+from streets.data.crops import Window, cut
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
 from streets.data.reading import check_same_size, in_table, open_photo, read_ids
 
@@ -71,6 +73,10 @@ class Cityscapes(Dataset[Item]):
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Item:
+        return self.read(index)
+
+    def read(self, index: int, window: Window | None = None) -> Item:
+        """Read an item, or a window of it that is resized to the image size."""
         photo_path, label_path = self.photos[index], self.label_maps[index]
         photo, label = open_photo(photo_path), read_ids(label_path, "labelIds")
         check_same_size(photo_path, photo.size, label_path, label)
@@ -79,6 +85,6 @@ class Cityscapes(Dataset[Item]):
         if self.instances is not None:
             instances = read_ids(self.instances[index], "instanceIds")
             check_same_size(photo_path, photo.size, self.instances[index], instances)
-            instances = nearest(instances, self.image_size).astype(np.int32)
-        label = nearest(label, self.image_size)
+            instances = nearest(cut(instances, window), self.image_size).astype(np.int32)
+        label, photo = nearest(cut(label, window), self.image_size), Image.fromarray(cut(np.array(photo), window))
         return make_item(self.names[index], label, instances) | {"photo": smooth(photo, self.image_size)}

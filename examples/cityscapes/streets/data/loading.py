@@ -43,12 +43,14 @@ class Order:
         return -(-epochs * self.length // self.batch_size)
 
     def pairs(self, step: int) -> list[int]:
-        """Return the indices of a step's pairs, over all its batches and processes."""
+        """Return the indices of a step's pairs, over all its batches and processes; in epoch e plus e * length."""
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [shuffled(self.length, self.seed, place // self.length)[place % self.length] for place in places]
+        epochs = [place // self.length for place in places]
+        return [epoch * self.length + shuffled(self.length, self.seed, epoch)[place % self.length]
+                for epoch, place in zip(epochs, places, strict=True)]
 
     def batches(self, first: int, last: int) -> Iterator[list[int]]:
-        """Yield the indices of each batch of this process, for the steps from ``first`` to ``last - 1``."""
+        """Yield the indices of each batch of this process, as ``pairs`` does, for steps ``first`` to ``last - 1``."""
         part = self.batch_size // (processes.world() * self.accumulate)
         start = processes.rank() * self.accumulate * part
         for step in range(first, last):

@@ -14,6 +14,7 @@ from torch.utils.data import Subset
 import condflows
 from streets.config.training import START_OPTIONS, Config
 from streets.data import loading
+from streets.data.crops import Crops
 from streets.data.datasets import open_split, some
 from streets.data.pairs import Pairs
 from streets.runs import checkpoints, directory
@@ -46,7 +47,8 @@ def opened(config: Config, stop: Stop, device: torch.device) -> Iterator[Trainin
         if training.main:
             ending.callback(training.log.close)
         training.stream = loading.loader(
-            training.train_set, config.workers, batch_sampler=training.order.batches(training.step, training.total))
+            Crops(training.train_set, config.crop, config.seed), config.workers,
+            batch_sampler=training.order.batches(training.step, training.total))
         yield training
 
 

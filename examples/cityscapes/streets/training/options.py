@@ -33,6 +33,11 @@ def check(config: Config) -> None:
     if config.model == "pix2pix" and (config.dequantization, config.nets) != ("uniform", "float32"):
         raise ValueError("--dequantization and --nets: pix2pix has no likelihood and no conditioners, which they are "
                          "for; leave them out")
+    if not 0 < config.crop <= 1:
+        raise ValueError(f"--crop {config.crop:g}: a number above 0 and up to 1 is needed, for example 0.85")
+    if config.crop < 1 and config.data is None:
+        raise ValueError(f"--crop {config.crop:g}: drawn scenes are not cropped; draw more with --generated, or give "
+                         "--data")
     check_finite(config, "guidance", zero=True)
     if not 0 <= config.label_dropout < 1:
         raise ValueError(f"--label-dropout {config.label_dropout:g}: a number from 0 to below 1 is needed")

@@ -1,0 +1,58 @@
+"""Random crops of training pairs: other ones in every epoch, whichever process reads them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Subset
+
+from streets.system.seeds import seed_of
+
+WHOLE = 0.2
+"""Share of the pairs that are not cropped: samples show whole photos."""
+
+
+class Window(NamedTuple):
+    """Part of an image: its top left corner, and its size, as shares of height and width."""
+
+    top: float
+    left: float
+    size: float
+
+
+class Crops(Dataset):
+    """Pairs of a data set, epoch by epoch: item ``epoch * len(crops) + i`` is pair i.
+
+    With ``least`` below 1 it is cropped at random, in each epoch anew, to that share of its height and width or more.
+    """
+
+    def __init__(self, dataset: Any, least: float, seed: int):
+        self.dataset, self.least, self.seed = dataset, least, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: int) -> Any:
+        epoch, index = divmod(place, len(self.dataset))
+        dataset: Any = self.dataset
+        if self.least == 1:
+            return dataset[index]
+        while isinstance(dataset, Subset):
+            dataset, index = dataset.dataset, dataset.indices[index]
+        return dataset.read(index, draw_window(self.least, seed_of(self.seed, "crop", dataset.names[index], epoch)))
+
+
+def draw_window(least: float, seed: int) -> Window | None:
+    """Draw a window of ``least`` of an image's height and width or more; None for the whole image."""
+    whole, share, top, left = torch.rand(4, generator=torch.Generator().manual_seed(seed)).tolist()
+    size = least + (1 - least) * share
+    return None if whole < WHOLE else Window(top * (1 - size), left * (1 - size), size)
+
+
+def cut(image: np.ndarray, window: Window | None) -> np.ndarray:
+    """Cut a window, to whole pixels, out of an image (height, width, ...)."""
+    if window is None:
+        return image
+    rows, columns = (slice(round(start * side), round((start + window.size) * side))
+                     for start, side in zip((window.top, window.left), image.shape, strict=False))
+    return image[rows, columns]
