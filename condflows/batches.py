@@ -140,7 +140,7 @@ def _tensors(data: Any) -> Any:
     if isinstance(data, Tensor) or data is None:
         return data
     if is_array(data):
-        return torch.as_tensor(np.asarray(data))
+        return torch.from_numpy(np.require(data, requirements=["C", "W"]))  # the arrays that torch takes
     if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
         return type(data)(_tensors(each) for each in data)
     if type(data) is dict:

@@ -13,6 +13,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from condflows.bijector import Bijector
 from condflows.chain import Chain
+from condflows.checks import check_count
 from condflows.conditioners import MLPConditioner
 from condflows.couplings import AffineCoupling
 from condflows.fit import fit
@@ -114,6 +115,7 @@ class ConditionalDensityEstimator(BaseEstimator):
         flow_: the trained flow.
         history_: the losses of the training, a :class:`condflows.History`.
         n_features_in_: the number of features.
+        n_targets_: the number of targets.
 
     Raises:
         ValueError: rows that do not fit together, values that are not finite, and the errors of :func:`condflows.fit`.
@@ -142,9 +144,9 @@ class ConditionalDensityEstimator(BaseEstimator):
     def fit(self, X: Any, y: Any) -> ConditionalDensityEstimator:
         """Fit the density of targets given features; returns the estimator."""
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, ensure_min_samples=2)
-        self._one_target = y.ndim == 1
+        self._one_target, self.n_targets_ = y.ndim == 1, y[0].size
         with seeded(self.random_state):
-            self.flow_: Any = (self.build or tabular_flow)(y[0].size, X.shape[1])
+            self.flow_: Any = (self.build or tabular_flow)(self.n_targets_, X.shape[1])
             self.history_ = fit(self.flow_, self._tensor(y), self._tensor(X), epochs=self.epochs,
                                 batch_size=self.batch_size, learning_rate=self.learning_rate,
                                 held_out=self.validation_fraction, patience=self.patience, progress=self.verbose)
@@ -155,6 +157,9 @@ class ConditionalDensityEstimator(BaseEstimator):
         """Return the log-density of each row of targets given its features, in nats."""
         X, y = self._features(X), check_array(y, ensure_2d=False, dtype="numeric")
         check_consistent_length(X, y)
+        if y[0].size != self.n_targets_:
+            raise ValueError(f"ConditionalDensityEstimator was fitted to {self.n_targets_} targets, got {y[0].size}; "
+                             "pass those")
         with torch.no_grad():
             return self.flow_.log_prob(self._tensor(y), self._tensor(X)).double().cpu().numpy()
 
@@ -170,6 +175,7 @@ class ConditionalDensityEstimator(BaseEstimator):
             n_samples: the number of samples for each row.
             random_state: seeds the samples; that of the estimator if None.
         """
+        check_count(n_samples, 1, "expected a positive whole number of samples")
         rows = self._tensor(self._features(X)).split(max(1, ROWS // n_samples))
         with seeded(self.random_state if random_state is None else random_state), torch.no_grad():
             samples = torch.cat([self.flow_.sample(n_samples, part) for part in rows])
@@ -181,7 +187,8 @@ class ConditionalDensityEstimator(BaseEstimator):
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         like = next(self.flow_.parameters())
-        return torch.as_tensor(values.reshape(len(values), -1), dtype=like.dtype, device=like.device)
+        rows = np.array(values, dtype=np.float64, order="C").reshape(len(values), -1)
+        return torch.from_numpy(rows).to(like)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

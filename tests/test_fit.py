@@ -1,4 +1,5 @@
 import math
+import warnings
 from itertools import islice
 
 import numpy as np
@@ -117,6 +118,10 @@ def test_arrays_and_dtypes():
     flow = affine_flow()
     run(flow, x, context)
     assert next(flow.parameters()).dtype == torch.float32
+    x.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(flow, x[::-1], context.T.T[::-1])
     double = affine_flow(dtype=torch.float64)
     run(double, *line(400))
     assert all(torch.isfinite(value).all() for value in double.state_dict().values())

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ["two_moons", "volumes", "signals", "simulation_based_inference", "splines"]
+NAMES = ["two_moons", "volumes", "signals", "simulation_based_inference", "splines", "tabular"]
 needs_sbi = pytest.mark.skipif(importlib.util.find_spec("sbi") is None, reason="sbi is not installed: pip install sbi")
 SCRIPTS = [pytest.param(name, marks=needs_sbi) if name == "simulation_based_inference" else name for name in NAMES]
 
