@@ -123,9 +123,9 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
     if patience is not None:
         check_count(patience, 1, "fit expects a patience of at least 1 epoch", "pass None to make all epochs")
     for name, value in {"learning_rate": learning_rate, "clip_norm": 1 if clip_norm is None else clip_norm}.items():
-        if not (isinstance(value, Real) and 0 < value < math.inf):
+        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise ValueError(f"fit expects a finite {name} above 0, got {value!r}")
-    if ema is not None and not (isinstance(ema, Real) and 0 < ema < 1):
+    if ema is not None and not 0 < ema < 1:
         raise ValueError(f"fit expects ema between 0 and 1, for example 0.999, got {ema!r}")
     if not (isinstance(flow, nn.Module) and next(flow.parameters(), None) is not None
             and (hasattr(flow, "log_prob") or loss is not None)):
