@@ -1,9 +1,10 @@
-"""Setup of all tests: one thread for each process and its children; names that doctests use without an import."""
+"""Setup of all tests: one thread for each process and its children, no windows; names that doctests do not import."""
 
 import os
 
 # Sums depend on the number of threads; and several test processes share the cores. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"  # figures open no windows
 
 import pytest
 import torch

@@ -28,11 +28,11 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "model_diagrams",
 ]
-exclude_patterns = ["_build", "tutorial"]  # the scripts from which sphinx-gallery writes tutorials/
+exclude_patterns = ["_build", "tutorial", "gallery"]  # scripts from which sphinx-gallery writes tutorials/, pictures/
 
 sphinx_gallery_conf = {
-    "examples_dirs": "tutorial",
-    "gallery_dirs": "tutorials",
+    "examples_dirs": ["tutorial", "gallery"],
+    "gallery_dirs": ["tutorials", "pictures"],
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",

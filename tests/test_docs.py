@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from condflows import plots
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -35,8 +37,18 @@ def test_every_block_of_code_is_run(page):
 def test_tutorials_are_scripts_that_make_pictures():
     scripts = sorted((DOCS / "tutorial").glob("*.py"))
     assert len(scripts) >= 4
-    for script in scripts:
+    for script in (*scripts, *(DOCS / "gallery").glob("*.py")):
         assert "plt.show()" in script.read_text()
+
+
+def test_the_gallery_has_a_page_for_every_plot():
+    scripts = {path.stem.removeprefix("plot_"): path.read_text() for path in (DOCS / "gallery").glob("*.py")}
+    assert sorted(scripts) == sorted(plots.__all__)
+    for name, script in scripts.items():
+        assert f":func:`condflows.plots.{name}`" in script
+        assert f"plots.{name}(" in script
+        # sphinx-gallery takes the text that stands in for a picture from the titles in it.
+        assert ".suptitle(" in script or ".set_title(" in script
 
 
 def test_the_landing_page_has_the_readmes_example():

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 import condflows
-from condflows import affine, conditioners, testing
+from condflows import affine, conditioners, plots, testing
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("condflows", "examples") for path in (ROOT / folder).rglob("*.py"))
 PYTHON_FILES = sorted([ROOT / "conftest.py", ROOT / "docs" / "conf.py", *(
-    path for folder in ("condflows", "examples", "docs/_ext", "docs/tutorial", "tests")
+    path for folder in ("condflows", "examples", "docs/_ext", "docs/gallery", "docs/tutorial", "tests")
     for path in (ROOT / folder).rglob("*.py"))])
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (condflows, affine, conditioners, testing)
+    for module in (condflows, affine, conditioners, plots, testing)
     for name in module.__all__
 }
 CODE = {name: value for name, value in PUBLIC.items() if inspect.isclass(value) or inspect.isfunction(value)}
@@ -67,7 +67,7 @@ def test_public_names_are_in_the_api_pages(name):
 
 
 def test_the_api_pages_document_public_names_only():
-    modules = {"condflows", "condflows.affine", "condflows.conditioners", "condflows.testing"}
+    modules = {"condflows", "condflows.affine", "condflows.conditioners", "condflows.plots", "condflows.testing"}
     assert documented_names() <= set(PUBLIC) | modules
 
 
@@ -96,6 +96,8 @@ def expected(value):
         return OF_NETS - {"its map, as a formula"}
     if value.__module__.startswith("condflows.testing") or value is condflows.compile_steps:
         return {"an example"}  # no maps
+    if value.__module__.startswith("condflows.plots"):
+        return OF_NETS - {"its map, as a formula"}
     return OF_NETS
 
 

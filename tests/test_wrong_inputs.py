@@ -1,14 +1,16 @@
 """The mistakes of docs/wrong_inputs.md with the library: each raises the page's error and changes nothing."""
 
 import copy
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from helpers import Constant
 from wrong_inputs import OF_LIBRARY, ROWS, matches
 
 import condflows
-from condflows import Bijector, Flow, PairedFlow, glow_step, multiscale
+from condflows import ActNorm, Bijector, Flow, PairedFlow, glow_step, multiscale, plots
 from condflows.conditioners import CouplingConditioner
 
 
@@ -31,6 +33,7 @@ def names():
     """Return the names that the page's expressions use."""
     return vars(condflows) | vars(condflows.conditioners) | {
         "torch": torch, "check_bijector": condflows.testing.check_bijector, "returns": Constant, "Wrong": Wrong,
+        "plots": plots, "plane": Flow(ActNorm(2), (2,)), "Record": SimpleNamespace,
         "x": torch.randn(2, 4, 4, 4), "i": torch.rand(2, 3, 8, 8), "v": torch.randn(2, 4), "c": torch.randn(2, 3),
         "flow": Flow(multiscale(3, (1, 1), step), (3, None, None)),
         "pair": PairedFlow(multiscale(3, (1,), step), multiscale(3, (1,), lambda c: step(c, c)))}
@@ -46,6 +49,7 @@ def test_a_mistake_gets_the_error_of_the_page(row, names):
     after = [names["flow"].state_dict(), names["pair"].state_dict()]
     assert all(torch.equal(one[name], other[name]) for one, other in zip(before, after, strict=True) for name in one)
     assert all(torch.equal(value, names[name]) for name, value in kept.items())
+    assert not plt.get_fignums()  # nor is a figure left behind
 
 
 def test_the_page_is_complete():
