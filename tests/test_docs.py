@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 RUN = {"{doctest}", "{testcode}", "{testsetup}"}
 OTHER = {"{testoutput}", "{toctree}", "{figure}", "{grid}", "{grid-item}", "{grid-item-card}", "{include}",
-         "{model-table}", "{model-diagram}", "text", "sh"}
+         "{literalinclude}", "{model-table}", "{model-diagram}", "text", "sh"}
 BY_HAND = {
     "conventions.md": 1,  # needs the package of the hub, tested in tests/examples/test_model_files.py
     "numerical_safety.md": 1,  # needs a trained run
@@ -32,6 +32,27 @@ def test_every_block_of_code_is_run(page):
     assert kinds.count("python") == BY_HAND.get(page.name, 0)
     for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         compile(code, page.name, "exec")
+
+
+def test_code_that_is_shown_from_a_file_is_tested():
+    """Allow test files alone, as Sphinx shows what it includes and does not run it."""
+    shown = [name for page in PAGES for name in re.findall(r"^`{3,}\{literalinclude\} (\S+)", page.read_text(), re.M)]
+    assert shown
+    for name in shown:
+        path = (DOCS / name).resolve()
+        assert path.is_file()
+        assert path.is_relative_to(ROOT / "tests")
+        assert path.name.startswith("test_")
+
+
+def test_the_page_on_variational_inference_has_the_examples_functions():
+    """Compare the loop and the diagnostic, which tests/test_variational_inference.py tests, word for word."""
+    source = (ROOT / "examples" / "variational_inference.py").read_text()
+    page = (DOCS / "variational_inference.md").read_text()
+    functions = {node.name: ast.get_source_segment(source, node) for node in ast.parse(source).body
+                 if isinstance(node, ast.FunctionDef)}
+    assert functions["fit"] in page
+    assert functions["pareto_k"] in page
 
 
 def test_tutorials_are_scripts_that_make_pictures():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ["two_moons", "volumes", "signals", "simulation_based_inference", "splines", "tabular"]
+NAMES = ["two_moons", "volumes", "signals", "simulation_based_inference", "splines", "variational_inference", "tabular"]
 needs_sbi = pytest.mark.skipif(importlib.util.find_spec("sbi") is None, reason="sbi is not installed: pip install sbi")
 SCRIPTS = [pytest.param(name, marks=needs_sbi) if name == "simulation_based_inference" else name for name in NAMES]
 
@@ -88,6 +88,20 @@ def test_posterior_is_closer_than_the_prior(output):
     prior = [float(kl) for kl in re.findall(r"prior's (-?\d+\.\d+)", said)]
     assert len(posterior) == len(prior) == 4
     assert all(0 <= kl < 0.5 * other for kl, other in zip(posterior, prior, strict=True))
+
+
+def test_a_density_alone_gives_posterior_and_evidence(output):
+    """Compare with the grid; of two modes the flow has one, and half of the evidence."""
+    said = output("variational_inference")
+    divergences, estimates, exact, effective = (
+        [float(figure) for figure in re.findall(rf"{name} (-?\d+\.?\d*)", said)]
+        for name in ("KL divergence", "log-evidence", "exactly", "effective samples"))
+    assert len(divergences) == len(estimates) == len(exact) == len(effective) == 6
+    assert all(0 < divergence < 0.3 for divergence in divergences[:3])
+    assert estimates[:3] == pytest.approx(exact[:3], abs=0.06)
+    assert divergences[5] == pytest.approx(0.693, abs=0.02)
+    assert (estimates[5], exact[5]) == (pytest.approx(-0.693, abs=0.02), pytest.approx(0, abs=0.001))
+    assert effective[5] > 97
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
