@@ -13,7 +13,8 @@ streets with houses, trees and cars.
 
 import sys
 
-from streets.config.training import Config, defaults
+from streets.config.presets import defaults
+from streets.config.training import Config
 from streets.system import command_line, stopping
 
 

@@ -17,7 +17,7 @@ import train
 from models import MODELS
 from models.full_glow import full_glow
 from streets.config import temperatures
-from streets.config.training import PRESETS
+from streets.config.presets import PRESETS
 from streets.data import datasets
 from streets.data.pairs import Pairs, to_bytes
 from streets.judging.bits import bits
