@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 import tyro
-from matplotlib.artist import setp
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import condflows as cf
+from condflows import plots
 from condflows.conditioners import MLPConditioner
 
 BINS = 16
@@ -97,20 +96,10 @@ def main(iterations: int = 800, batch_size: int = 512, learning_rate: float = 3e
             print(f"{name} {flow.log_prob(points, angle).mean():.3f}, {sum(p.numel() for p in flow.parameters())} "
                   f"parameters, {time.perf_counter() - began:.0f} s")
 
-    axis, box = torch.linspace(-3, 3, 200), (-3, 3, -3, 3)
-    grid = torch.cartesian_prod(axis, axis).flip(1)
-    figure = Figure(figsize=(10, 8.3), layout="constrained")
-    axes = figure.subplots(4, 5)
-    log_probs = {"truth": true_log_prob, **{f"{name} couplings": flow.log_prob for name, flow in flows.items()}}
-    for row, (label, log_prob) in zip(axes, log_probs.items(), strict=True):
-        row[0].set_ylabel(label)
-        for plot, one in zip(row, (-0.5, -0.25, 0.0, 0.25, 0.5), strict=True):
-            with torch.no_grad():
-                density = log_prob(grid, torch.full((len(grid), 1), one)).exp().view(200, 200)
-            plot.imshow(density, origin="lower", extent=box, vmin=0, vmax=0.2)
-    for plot, one in zip(axes[0], (-0.5, -0.25, 0.0, 0.25, 0.5), strict=True):
-        plot.set_title(f"{one} rad")
-    setp(axes, xticks=[], yticks=[])
+    models = {"truth": true_log_prob, **{f"{name} couplings": flow for name, flow in flows.items()}}
+    angles = torch.linspace(-0.5, 0.5, 5)[:, None]
+    titles = [f"{one:g} rad" for one in angles.flatten().tolist()]
+    figure = plots.density(models, angles, limits=(-3, 3), resolution=200, vmax=0.2, titles=titles)
     figure.savefig(out, dpi=110)
 
 

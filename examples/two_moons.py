@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 import condflows as cf
+from condflows import plots
 from condflows.conditioners import MLPConditioner
 
 
@@ -87,21 +88,15 @@ def main(iterations: int = 2000, batch_size: int = 512, depth: int = 8, learning
 
     contexts = torch.tensor([[0.0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]])
     titles = ["centre", "-60 degrees", "60 degrees", "close", "apart", "sharp", "blurred"]
-    axis, box = torch.linspace(-2.2, 2.2, 150), (-2.2, 2.2, -2.2, 2.2)
-    grid = torch.cartesian_prod(axis, axis).flip(1)
     figure = Figure(figsize=(14, 6.4), layout="constrained")
     axes = figure.subplots(3, len(contexts))
-    for column, one, title in zip(axes.T, contexts, titles, strict=True):
-        with torch.no_grad():
-            true, learned = (log_prob(grid, one.expand(len(grid), 3)).exp().view(150, 150)
-                             for log_prob in (true_log_prob, flow.log_prob))
-        column[0].plot(*draw(1500, one)[0].T, ".", markersize=1.5)
-        column[1].imshow(true, origin="lower", extent=box)
-        column[2].imshow(learned, origin="lower", extent=box, vmin=0, vmax=true.max())
-        column[0].set_title(title)
-    for row, label in zip(axes, ("true samples", "true density", "learned density"), strict=True):
-        row[0].set_ylabel(label)
-    setp(axes, xticks=[], yticks=[], xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
+    models = {"true density": true_log_prob, "learned density": flow}
+    plots.density(models, contexts, limits=(-2.2, 2.2), names=("", ""), titles=len(contexts) * [""], axes=axes[1:])
+    for plot, one, title in zip(axes[0], contexts, titles, strict=True):
+        plot.plot(*draw(1500, one)[0].T, ".", markersize=1.5)
+        plot.set(title=title, xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), box_aspect=1)
+    axes[0, 0].set_ylabel("true samples")
+    setp(axes, xticks=[], yticks=[])
     figure.savefig(out, dpi=110)
 
 

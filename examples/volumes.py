@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import tyro
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Normal
 
 import condflows as cf
+from condflows import plots
 from condflows.conditioners import CouplingConditioner, MapConditioner
 
 SIZE, NOISE = 16, 0.05
@@ -105,14 +105,9 @@ def main(iterations: int = 400, batch_size: int = 8, learning_rate: float = 3e-3
           f"flow {learned:.3f}, at most {-0.5 * math.log(2 * math.pi * math.e * NOISE**2):.3f}; "
           f"factor of samples {factors.mean():.2f} +- {factors.std(1).mean():.2f}, of data 1.03 +- 0.26; "
           f"{time.perf_counter() - began:.0f} s")
-    figure = Figure(figsize=(9.5, 5.8), layout="constrained")
-    axes = figure.subplots(4, 7, subplot_kw={"xticks": [], "yticks": []})
-    volumes = torch.cat([given[:4, None], wanted[:4, None], samples[:4, :4], samples[:4].mean(1, keepdim=True)], dim=1)
-    for plot, volume in zip(axes.flat, volumes.flatten(0, 1), strict=True):
-        plot.imshow(volume[0, SIZE // 2], cmap="gray", vmin=-0.1, vmax=1.3)
-    for plot, title in zip(axes[0], ["given", "real", *4 * ["sample"], "mean of 16"], strict=True):
-        plot.set_title(title)
-    figure.savefig(out, dpi=110)
+    volumes = {"given": given[:4], "real": wanted[:4], "sample": samples[:4, :4], "mean of 16": samples[:4].mean(1)}
+    slices = {name: volume[..., SIZE // 2, :, :] for name, volume in volumes.items()}
+    plots.images(slices, limits=(-0.1, 1.3), transposed=True).savefig(out, dpi=110)
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ def test_histograms_of_a_corner_have_the_counts_of_the_samples():
 
 
 def test_contours_hold_their_shares_of_the_samples():
-    samples = torch.randn(20_000, 2) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]])
+    samples = torch.randn(20_000, 2) @ torch.tensor([[1.0, 2.4], [0.0, 1.8]])
     figure = plots.corner(samples, bins=60)
     *_, outlines = figure.axes[2].collections
     paths = outlines.get_paths()
@@ -316,8 +316,10 @@ def test_contours_hold_their_shares_of_the_samples():
     shares = [path.contains_points(samples.numpy()).mean() for path in paths]
     assert shares == pytest.approx([0.9, 0.5], abs=0.03)
     # Of a normal distribution with correlation 0.8 the regions are ellipses: points along the diagonals tell.
-    assert [path.contains_point((1.5, 1.5)) for path in paths] == [True, False]
-    assert [path.contains_point((1.0, -1.0)) for path in paths] == [False, False]
+    assert [path.contains_point((1.5, 4.5)) for path in paths] == [True, False]
+    assert [path.contains_point((1.0, -3.0)) for path in paths] == [False, False]
+    assert [path.contains_point((4.5, 1.5)) for path in paths] == [False, False]
+    assert [list(path.codes).count(path.MOVETO) for path in paths] == [1, 1]  # smoothed, each is one line
 
 
 def test_true_values_are_marked_and_inside():
@@ -351,13 +353,13 @@ def test_images_are_drawn_where_they_belong():
         for n in range(2):
             assert np.allclose(image_of(axes[1 + n, i]), samples[i, n].movedim(0, -1))
         assert np.allclose(image_of(axes[3, i]), photos[i].movedim(0, -1))
-    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["map", "samples", "", "photo"]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["map", "samples", "samples", "photo"]
     assert [ax.get_title() for ax in axes[0]] == ["a", "b", "c"]
     turned = plots.images({"map": conditions, "samples": samples, "photo": photos}, titles=["a", "b", "c"],
                           transposed=True)
     turned_axes = np.array(turned.axes).reshape(3, 4)
     assert all(np.array_equal(image_of(turned_axes[i, n]), image_of(axes[n, i])) for i in range(3) for n in range(4))
-    assert [ax.get_title() for ax in turned_axes[0]] == ["map", "samples", "", "photo"]
+    assert [ax.get_title() for ax in turned_axes[0]] == ["map", "samples", "samples", "photo"]
     assert [ax.get_ylabel() for ax in turned_axes[:, 0]] == ["a", "b", "c"]
 
 
@@ -518,8 +520,10 @@ def test_a_deep_pair_is_drawn_by_number_and_a_bijector_alone_by_its_kind():
     assert [y for y, _ in drawn] == list(range(len(single)))
     expected = [place.error for place in single]
     assert all(x == pytest.approx(error) for (_, x), error in zip(drawn, expected, strict=True) if error)
-    bars = [line for line in errors.lines if line.get_linestyle() == "-" and len(line.get_xdata())]
-    assert len(bars) == len(report) - len(single)
+    bars = [line.get_ydata().tolist() for line in errors.lines if line.get_linestyle() == "-"]
+    parts = [[row for row, part in enumerate(single) if part.name.startswith(f"{place.name}.")]
+             for place in report if place.kind in ("Chain", "Split")]
+    assert bars == [[rows[0] - 0.4, rows[-1] + 0.4] for rows in parts]
     (alone,) = testing.invertibility_report(LUConv1x1(3), torch.randn(5, 3)),
     assert [label.get_text() for label in plots.invertibility(alone).axes[0].get_yticklabels()] == ["LUConv1x1"]
     exact = testing.invertibility_report(Squeeze(), torch.randn(2, 1, 2, 2))

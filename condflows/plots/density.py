@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from condflows.bijector import Bijector
@@ -44,9 +45,10 @@ def density(flow: Model | Mapping[str, Model], context: Context = None, *, point
     r"""Draw the density :math:`p(x \mid c)` of a flow of two values, one panel for each row of the context.
 
     Several models of one quantity, the truth among them, are drawn below each other, and all panels below each other
-    have one scale of colours. A panel's colours are the density at the centres of ``resolution`` by ``resolution``
-    cells, so their sum times the area of a cell is the probability inside the limits. For a flow of more values, draw
-    samples with :func:`corner`; a plane through its density is a function that completes the points, here.
+    have one scale of colours, told by a bar beside new axes. A panel's colours are the density at the centres of
+    ``resolution`` by ``resolution`` cells, so their sum times the area of a cell is the probability inside the limits.
+    For a flow of more values, draw samples with :func:`corner`; a plane through its density is drawn here, of a
+    function that completes the points.
 
     Shapes: inputs of the flow are ``(batch, 2)``; with B rows of context and M models there are ``(M, B)`` panels.
     Units: the density is that per unit of area. Paper: none.
@@ -102,9 +104,9 @@ def density(flow: Model | Mapping[str, Model], context: Context = None, *, point
     with evaluating(*models.values()):
         found = [[_density(model, grid, context, row).reshape(resolution, resolution) for model in models.values()]
                  for row in range(rows)]
-    size = max(2.3 * rows + 0.7, 3.5), 2.3 * len(models) + 1.6 if rows > 1 else 3.1 * len(models) + 1.3
+    side, below = 3.1 if rows == 1 else 2.2, vmax is None  # below: where bars of colours are
     figure, made = panels(axes, len(models), rows, "density", sharex=True, sharey=True, layout="compressed",
-                          figsize=size)
+                          figsize=(side * rows + (0.7 if below else 1.6), side * len(models) + (1.5 if below else 0.8)))
     for row, title in enumerate(titles or condition_titles(context, rows)):
         largest = max(float(one[np.isfinite(one)].max(initial=0)) for one in found[row]) if vmax is None else vmax
         for ax, one in zip(made[:, row], found[row], strict=True):
@@ -115,8 +117,10 @@ def density(flow: Model | Mapping[str, Model], context: Context = None, *, point
             ax.set(xlim=(left, right), ylim=(bottom, top), box_aspect=1)
         made[0, row].set_title(title)
         made[-1, row].set_xlabel(names[0])
-        if axes is None:
-            figure.colorbar(image, ax=list(made[:, row]), location="bottom", label="density")
+        if axes is None and below:
+            figure.colorbar(image, ax=list(made[:, row]), location="bottom", label="density", ticks=MaxNLocator(3))
+    if axes is None and not below:  # one for all panels
+        figure.colorbar(image, ax=list(made.flat), label="density")
     for ax, name in zip(made[:, 0], models, strict=True):
         ax.set_ylabel("\n".join(filter(None, (str(name), names[1]))))
     return figure

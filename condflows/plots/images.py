@@ -49,7 +49,7 @@ def images(batch: Tensor | Sequence[Tensor] | Mapping[str, Tensor], *, titles: S
     >>> net = conditioners.CouplingConditioner(12, width=8, context_channels=1)
     >>> step = Chain([Squeeze(), glow_step(12, net), Inverse(Squeeze())])
     >>> samples = Flow(step, shape=(3, 8, 8)).sample(2, context=maps)
-    >>> figure = plots.images({"map": maps, "samples": samples, "photo": photos})
+    >>> figure = plots.images({"map": maps, "sample": samples, "photo": photos})
     >>> len(figure.axes)  # four columns of one map, two samples and one photo
     16
     """
@@ -88,16 +88,16 @@ def grid(rows: Rows, titles: Sequence[str] | None, limits: tuple[float, float] |
 
 
 def _rows(batch: Any) -> Rows:
-    """Return the rows of a grid, each a name and a batch of images; samples make several, the first of them named."""
+    """Return the rows of a grid, each a name and a batch of images; samples make several."""
     if isinstance(batch, Mapping):
         given = list(batch.items())
     else:
         given = [("", one) for one in (batch if isinstance(batch, (tuple, list)) else [batch])]
-    rows = []
+    rows: Rows = []
     for name, one in given:
         _check(one, "images")
         parts = one.unbind(1) if one.ndim == 5 else [one]
-        rows += zip([str(name), *[""] * (len(parts) - 1)], parts, strict=True)
+        rows += [(str(name), part) for part in parts]
     if not rows:
         raise ValueError("images expects at least one batch of images, got none; pass a tensor, or several")
     return rows

@@ -24,7 +24,7 @@ def interpolation(flow: Flow | PairedFlow, x_0: Tensor, x_1: Tensor, context: Co
     With the noise :math:`z_i = f(x_i, c)`, its length :math:`r_i = \|z_i\|` and the angle :math:`\theta` between the
     two, the image at :math:`t` is :math:`f^{-1}(z_t, c)` of
 
-    .. math:: z_t = \big( (1 - t) \, r_0 + t \, r_1 \big)
+    .. math:: z_t = \left( (1 - t) \, r_0 + t \, r_1 \right)
         \frac{\sin((1 - t) \theta) \, z_0 / r_0 + \sin(t \theta) \, z_1 / r_1}{\sin \theta}
 
     That is an arc and not the straight line: normal noise of D dimensions has a length close to :math:`\sqrt D`, while

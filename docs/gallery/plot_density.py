@@ -38,9 +38,9 @@ def truth(points, radius):
 steps = [cf.glow_step(2, MLPConditioner(1, 2, context_features=1, hidden=(64,))) for _ in range(6)]
 flow = cf.Flow(cf.Chain(steps), shape=(2,))
 cf.initialize(flow, *draw(1000))
-optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, 400)
-for _ in range(400):
+optimizer = torch.optim.Adam(flow.parameters())
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, 300)
+for _ in range(300):
     loss = -flow.log_prob(*draw(256)).mean()
     optimizer.zero_grad()
     loss.backward()

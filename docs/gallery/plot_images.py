@@ -58,14 +58,14 @@ for _ in range(200):
 coarse, clouds = draw(8)
 with torch.no_grad():
     samples = flow.sample(3, coarse)
-figure = plots.images({"coarse": coarse, "samples": samples, "real": clouds})
+figure = plots.images({"coarse": coarse, "sample": samples, "real": clouds})
 figure.suptitle("Samples between the coarse pictures that they were made from and real clouds")
 plt.show()
 
 # %%
 # The same in columns, for three of them:
 
-figure = plots.images({"coarse": coarse[:3], "samples": samples[:3], "real": clouds[:3]}, transposed=True)
+figure = plots.images({"coarse": coarse[:3], "sample": samples[:3], "real": clouds[:3]}, transposed=True)
 figure.suptitle("Three conditions, one in each row")
 plt.show()
 

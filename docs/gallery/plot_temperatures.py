@@ -53,7 +53,7 @@ def prior(c):
 
 
 of_clouds = cf.Flow(cf.multiscale(1, (3, 2), step, prior, top=cf.ActNorm), shape=(1, 16, 16))
-train(of_clouds, draw_clouds, 150, 16)
+train(of_clouds, draw_clouds, 120, 16)
 _, coarse = draw_clouds(3)
 figure = plots.temperatures(of_clouds, coarse, (0.0, 0.4, 0.7, 1.0, 1.2))
 figure.suptitle("Clouds at five temperatures, three conditions")
@@ -76,7 +76,7 @@ def draw_points(count):
 
 steps = [cf.glow_step(2, MLPConditioner(1, 2, context_features=1, hidden=(32,))) for _ in range(4)]
 of_points = cf.Flow(cf.Chain(steps), shape=(2,))
-train(of_points, draw_points, 200, 128)
+train(of_points, draw_points, 150, 128)
 figure = plots.temperatures(of_points, torch.tensor([[1.0], [2.0]]), titles=["radius 1", "radius 2"])
 figure.suptitle("Points at four temperatures, two conditions")
 plt.show()

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import condflows as cf
+from condflows import plots
 from condflows.conditioners import MLPConditioner
 
 torch.manual_seed(0)
@@ -115,10 +116,20 @@ cell = (axis[1] - axis[0]) ** 2
 grid = torch.cartesian_prod(axis, axis).flip(1)  # (x_1, x_2), row by row as in an image
 
 
-def exact_density(distance):
-    misfit = ((grid - beacon).norm(dim=1) - distance) / deviation
-    density = torch.exp(-0.5 * misfit**2 - 0.5 * grid.square().sum(1))
-    return density / (density.sum() * cell)
+def log_joint(points, distance):
+    misfit = ((points - beacon).norm(dim=1) - distance) / deviation
+    return -0.5 * misfit**2 - 0.5 * points.square().sum(1)
+
+
+def exact_log_density(points, distances):
+    """Return the log-density of points, for one distance that all rows of distances have."""
+    distance = distances[0]
+    return log_joint(points, distance) - log_joint(grid, distance).logsumexp(0) - cell.log()
+
+
+def on_grid(log_density, distance):
+    with torch.no_grad():
+        return log_density(grid, torch.full((len(grid), 1), distance)).exp()
 
 
 # %%
@@ -149,25 +160,22 @@ for iteration in range(1, iterations + 1):
 # Learned beside exact
 # --------------------
 #
-# The white cross is the beacon. Under each pair stands the probability that the two densities share, 1 if they are
-# equal.
+# :func:`condflows.plots.density` draws flows and functions alike. The white cross is the beacon. Above each pair stands
+# the probability that the two densities share, 1 if they are equal.
 
 shown = (0.5, 1.0, 2.0, 3.0)
-figure, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained", sharex=True, sharey=True)
-for column, distance in zip(axes.T, shown, strict=True):
-    exact = exact_density(distance)
-    with torch.no_grad():
-        learned = flow.log_prob(grid, torch.full((len(grid), 1), distance)).exp()
+titles = []
+for distance in shown:
+    exact, learned = on_grid(exact_log_density, distance), on_grid(flow.log_prob, distance)
     overlap = torch.minimum(exact, learned).sum() * cell
     assert overlap > 0.85
-    for ax, density in zip(column, (exact, learned), strict=True):
-        image = density.view(len(axis), len(axis))
-        ax.imshow(image, origin="lower", extent=(-3.5, 3.5, -3.5, 3.5), vmin=0, vmax=exact.max())
-        ax.plot(*beacon, "w+")
-    column[0].set_title(f"distance {distance}")
-    column[1].set_xlabel(f"{overlap:.0%} shared")
-axes[0, 0].set_ylabel("exact")
-axes[1, 0].set_ylabel("learned")
+    titles.append(f"distance {distance}\n{overlap:.0%} shared")
+
+distances = torch.tensor(shown)[:, None]
+models = {"exact": exact_log_density, "learned": flow}
+figure = plots.density(models, distances, limits=(-3.5, 3.5), titles=titles)
+for ax in figure.axes[:8]:
+    ax.plot(*beacon, "w+")
 plt.show()
 
 # %%
@@ -182,25 +190,21 @@ plt.show()
 # row for each context. A temperature below 1 narrows the noise; at 0 the result is a single point, that of noise 0.
 
 with torch.no_grad():
-    samples = flow.sample(5000, context=torch.tensor(shown)[:, None])
+    samples = flow.sample(5000, context=distances)
 print(samples.shape)
 for distance, some in zip(shown, samples, strict=True):
-    mean = (exact_density(distance)[:, None] * grid).sum(0) * cell
+    mean = (on_grid(exact_log_density, distance)[:, None] * grid).sum(0) * cell
     print(f"distance {distance}: mean x_1 {some[:, 0].mean():.2f}, exact {mean[0]:.2f}")
     assert (some.mean(0) - mean).abs().max() < 0.15
 
 # %%
-# The means of the samples are those of the exact densities. Samples at four temperatures, all for distance 2:
+# The means of the samples are those of the exact densities. Samples at four temperatures, all for distance 2 and of the
+# same noise:
 
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), layout="constrained", sharex=True, sharey=True)
-for ax, temperature in zip(axes, (0, 0.4, 0.7, 1), strict=True):
-    with torch.no_grad():
-        (points,) = flow.sample(1000, torch.tensor([[2.0]]), temperature=temperature)
-    ax.plot(*points.T, ".", markersize=8 if temperature == 0 else 2)
+temperatures = (0, 0.4, 0.7, 1)
+figure = plots.temperatures(flow, distances[2:3], temperatures, titles=["distance 2"], limits=(-3.5, 3.5))
+for ax in figure.axes:
     ax.plot(*beacon, "k+")
-    ax.set(title=f"temperature {temperature}", xlabel="$x_1$")
-    ax.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
-axes[0].set_ylabel("$x_2$")
 plt.show()
 
 # %%

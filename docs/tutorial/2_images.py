@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import condflows as cf
+from condflows import plots
 from condflows.conditioners import ConvConditioner, CouplingConditioner
 
 torch.manual_seed(0)
@@ -44,19 +45,9 @@ def draw(count):
     return (255 * masks).byte(), (255 * photos.clamp(0, 1)).byte()
 
 
-def show(rows, titles):
-    size = len(rows[0]), 1.1 * len(rows)
-    _, axes = plt.subplots(len(rows), len(rows[0]), figsize=size, layout="constrained")
-    for line, images, title in zip(axes, rows, titles, strict=True):
-        line[0].set_ylabel(title, rotation=0, ha="right", va="center")
-        for ax, image in zip(line, images, strict=True):
-            ax.imshow(image.clamp(0, 1).movedim(0, -1))
-            ax.set(xticks=[], yticks=[])
-    plt.show()
-
-
 labels, photos = draw(8)
-show([labels / 255, photos / 255], ["label map", "photo"])
+plots.images({"label map": labels, "photo": photos})
+plt.show()
 
 # %%
 # Squeeze and split
@@ -164,7 +155,8 @@ assert own < min(5.4, other - 0.3)
 labels, photos = pairs(10)
 with torch.no_grad():
     samples = flow.sample(3, context=labels, temperature=0.7)
-show([labels, *samples.unbind(1), photos], ["label map", "samples", "", "", "photo"])
+plots.images({"label map": labels, "sample": samples, "photo": photos})
+plt.show()
 
 # %%
 # The horizon and the ball are where the map has them, and the samples of one map differ in light and colours, as photos
@@ -216,7 +208,9 @@ with torch.no_grad():
     parts = [0 * noise, *(without_finest(noise, levels) for levels in (3, 2, 1, 0))]
     rows = [flow.transform_from_noise(part, labels) for part in parts]
 assert torch.allclose(rows[-1], photos, atol=1e-3)
-show(rows, ["no noise", "level 4", "levels 4, 3", "levels 4, 3, 2", "all levels"])
+names = ["no noise", "level 4", "levels 4, 3", "levels 4, 3, 2", "all levels"]
+plots.images(dict(zip(names, rows, strict=True)))
+plt.show()
 
 # %%
 # The map alone gives an average scene. The coarsest level, one position with all of its channels, has nearly all of the

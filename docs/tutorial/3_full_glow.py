@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import condflows as cf
+from condflows import plots
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner
 
 torch.manual_seed(0)
@@ -163,30 +164,15 @@ assert own < min(5.4, other - 0.5)
 #
 # Six label maps, and samples at three temperatures.
 
-
-def show(columns, titles):
-    columns = [column.clamp(0, 1).movedim(1, -1) for column in columns]
-    height, width = len(columns[0]), len(columns)
-    figure, axes = plt.subplots(height, width, figsize=(width, height + 0.3))
-    figure.subplots_adjust(0.01, 0.01, 0.99, height / (height + 0.3), 0.06, 0.06)
-    for line, images in zip(axes, zip(*columns, strict=True), strict=True):
-        for ax, image in zip(line, images, strict=True):
-            ax.imshow(image)
-            ax.axis("off")
-    for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_title(title, fontsize=9)
-    plt.show()
-
-
 labels, photos = draw(6)
+columns = {"map": labels, "photo": photos}
 with torch.no_grad():
-    columns, titles = [labels, photos], ["map", "photo"]
     for count, temperature in ((1, 0), (3, 0.7), (3, 1)):
         samples = pair.sample(count, context=labels, temperature=temperature)
         assert samples.shape == (6, count, 3, 16, 16)
-        columns += samples.unbind(1)
-        titles += [f"T = {temperature}"] * count
-show(columns, titles)
+        columns[f"T = {temperature}"] = samples
+plots.images(columns, transposed=True)
+plt.show()
 
 # %%
 # Sky, ground and ball are where the map has them. At temperature 0 every map gets average colours and no grain. At 0.7
@@ -209,9 +195,13 @@ with torch.no_grad():
 assert torch.allclose(restored, photos, atol=1e-3)
 
 blank = torch.ones(1, 3, 16, 16)
-left = [torch.cat([blank, images]) for images in (labels, photos, restored)]
-right = [torch.cat([new, images]) for new, images in zip(new_labels.split(1), moved, strict=True)]
-show([*left, *right], ["map", "photo", "own map", *["new map"] * 4])
+columns = {"map": labels, "photo": photos, "own map": restored}
+columns = {name: torch.cat([blank, images]) for name, images in columns.items()}
+columns["new map"] = torch.cat([new_labels[None], torch.stack(moved, dim=1)])
+figure = plots.images(columns, transposed=True)
+for ax in figure.axes[:3]:
+    ax.spines[:].set_visible(False)
+plt.show()
 
 # %%
 # Light and the colours of sky and ground go along; the ball is drawn where the new map has it, though not always in its

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import condflows as cf
+from condflows import plots
 from condflows.testing import check_bijector, invertibility_report
 
 torch.manual_seed(0)
@@ -123,11 +124,13 @@ plt.show()
 # A bijector can be correct and still lose digits in float32. :func:`~condflows.testing.invertibility_report` inverts
 # every part of a flow on what reaches it, and prints the largest value that entered and the largest absolute error
 # of the round trip. For actnorms, couplings and 1x1 convolutions it adds the scales. Here are points a hundred times as
-# far out as those of training:
+# far out as those of training, as a table and as a picture:
 
 report = invertibility_report(tailed, 100 * points)
 print(report)
 assert report[0].error < 1e-3 * report[0].largest
+plots.invertibility(report)
+plt.show()
 
 # %%
 # The new bijector loses more than the actnorms around it, as its hyperbolic sine magnifies rounding errors. Relative to
