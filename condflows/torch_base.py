@@ -127,8 +127,12 @@ def _map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
         return function(value)
     if isinstance(value, (list, tuple)):
         return type(value)([_map_tensors(function, part) for part in value])
+    if isinstance(value, td.transforms._InverseTransform):  # which refers to its inverse, and that back to it
+        return _map_tensors(function, value.inv).inv
     if isinstance(value, (td.Distribution, td.Transform)):
         made = copy.copy(value)
+        if isinstance(made, td.Transform):
+            made._inv = None
         vars(made).update({name: _map_tensors(function, part) for name, part in vars(made).items()})
         return made
     return value

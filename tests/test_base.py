@@ -227,6 +227,17 @@ def test_a_fixed_distribution_follows_the_flow(make):
     assert torch.equal(pickle.loads(pickle.dumps(flow)).log_prob(x), before)
 
 
+@pytest.mark.parametrize("inverse", [td.SigmoidTransform().inv, td.ComposeTransform([td.SigmoidTransform().inv])])
+def test_a_base_may_invert_a_transform(inverse):
+    """Compare with the logistic distribution; a transform and its inverse hold each other."""
+    flow = Flow(LUConv1x1(2), shape=(2,), base=td.TransformedDistribution(td.Uniform(0.0, 1.0), inverse)).double()
+    samples, log_prob = flow.sample_and_log_prob(5)
+    noise, logabsdet = flow.transform(samples)
+    want = (-noise - 2 * nn.functional.softplus(-noise)).sum(1) + logabsdet
+    torch.testing.assert_close(log_prob, want)
+    torch.testing.assert_close(flow.log_prob(samples), want)
+
+
 def test_a_base_of_a_flow_is_found_and_gives_the_shape():
     base = td.MultivariateNormal(torch.zeros(2), torch.eye(2))
     flow = Flow(LUConv1x1(2), base=base)
