@@ -1,7 +1,7 @@
 """Spline and mixture couplings beside affine ones: a checkerboard that its context turns.
 
     python examples/splines.py              trains three flows, and writes runs/splines.png
-    python examples/splines.py --tiny       a few iterations
+    python examples/splines.py --tiny       a few steps
 
 Ends at -2.315 nats for 8 affine couplings, -2.206 for 4 splines and -2.317 for 4 mixtures, where the truth has -2.079
 and one normal distribution -3.107; about 20 s each on one core. In the picture only the splines separate the squares.
@@ -64,24 +64,12 @@ def chain(coupling, depth: int) -> cf.Chain:
     )])
 
 
-def train(flow: cf.Flow, iterations: int, batch_size: int, learning_rate: float) -> None:
-    cf.initialize(flow, *draw(2000))
-    optimizer = torch.optim.Adam(flow.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, iterations)
-    for _ in range(iterations):
-        loss = -flow.log_prob(*draw(batch_size)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-
-def main(iterations: int = 800, batch_size: int = 512, learning_rate: float = 3e-3, seed: int = 0, tiny: bool = False,
-         out: Path = Path("runs/splines.png")) -> None:
-    if min(iterations, batch_size, learning_rate) <= 0 or out.suffix != ".png":
-        raise SystemExit("splines.py: error: --iterations, --batch-size and --learning-rate must be positive, "
+def main(size: int = 100_000, epochs: int = 5, batch_size: int = 512, learning_rate: float = 3e-3, seed: int = 0,
+         tiny: bool = False, out: Path = Path("runs/splines.png")) -> None:
+    if min(size, epochs, batch_size, learning_rate) <= 0 or out.suffix != ".png":
+        raise SystemExit("splines.py: error: --size, --epochs, --batch-size and --learning-rate must be positive, "
                          "and --out end in .png")
-    iterations = 100 if tiny else iterations
+    size, epochs = (60_000, 1) if tiny else (size, epochs)
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     flows = {name: cf.Flow(chain(coupling, depth), shape=(2,)) for name, coupling, depth in (
@@ -91,7 +79,7 @@ def main(iterations: int = 800, batch_size: int = 512, learning_rate: float = 3e
     print(f"log-likelihood of 10000 test points in nats: one normal {normal:.3f}, truth {-math.log(8):.3f}")
     for name, flow in flows.items():
         began = time.perf_counter()
-        train(flow, iterations, batch_size, learning_rate)
+        cf.fit(flow, *draw(size), epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
         with torch.no_grad():
             print(f"{name} {flow.log_prob(points, angle).mean():.3f}, {sum(p.numel() for p in flow.parameters())} "
                   f"parameters, {time.perf_counter() - began:.0f} s")

@@ -1,7 +1,7 @@
 """Conditional densities in the plane: two moons that turn, part and blur with a context of three numbers.
 
     python examples/two_moons.py            trains, and writes runs/two_moons.png
-    python examples/two_moons.py --tiny     a few iterations
+    python examples/two_moons.py --tiny     a few steps
 
 The exact density is known: on test points the flow reaches -1.225 nats where the truth has -1.205, a KL divergence of
 0.020; one normal distribution has -2.337. 80 to 90 s on one core. The picture shows both densities for seven contexts.
@@ -57,26 +57,18 @@ def step() -> cf.Chain:
     return cf.glow_step(2, coupling=MLPConditioner(1, 2, context_features=3))
 
 
-def main(iterations: int = 2000, batch_size: int = 512, depth: int = 8, learning_rate: float = 5e-3, seed: int = 0,
-         tiny: bool = False, out: Path = Path("runs/two_moons.png")) -> None:
-    if min(iterations, batch_size, depth, learning_rate) <= 0 or out.suffix != ".png":
-        raise SystemExit("two_moons.py: error: --iterations, --batch-size, --depth and --learning-rate must be "
+def main(size: int = 100_000, epochs: int = 10, batch_size: int = 512, depth: int = 8, learning_rate: float = 5e-3,
+         seed: int = 0, tiny: bool = False, out: Path = Path("runs/two_moons.png")) -> None:
+    if min(size, epochs, batch_size, depth, learning_rate) <= 0 or out.suffix != ".png":
+        raise SystemExit("two_moons.py: error: --size, --epochs, --batch-size, --depth and --learning-rate must be "
                          "positive, and --out end in .png")
-    iterations = 100 if tiny else iterations
+    size, epochs = (60_000, 1) if tiny else (size, epochs)
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     began = time.perf_counter()
 
     flow = cf.Flow(cf.Chain([step() for _ in range(depth)]), shape=(2,))
-    cf.initialize(flow, *draw(2000))
-    optimizer = torch.optim.Adam(flow.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, iterations)
-    for _ in range(iterations):
-        loss = -flow.log_prob(*draw(batch_size)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    cf.fit(flow, *draw(size), epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
 
     points, context = draw(10_000)
     with torch.no_grad():

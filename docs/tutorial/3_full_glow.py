@@ -129,23 +129,15 @@ def draw(count):
     return [cf.dequantize((255 * t).byte()) for t in (masks, photos.clamp(0, 1))]
 
 
-labels, photos = draw(256)
-cf.initialize(pair, photos, context=labels)
 
-iterations = 300
-optimizer = torch.optim.Adam(pair.parameters())
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, iterations)
-for iteration in range(1, iterations + 1):
-    labels, photos = draw(16)
+
+def joint(pair, photos, labels):
     log_prob_labels, log_prob_photos = pair.log_probs(x_a=labels, x_b=photos)
-    loss = -(log_prob_photos + 1e-4 * log_prob_labels).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
-    if iteration % 100 == 0:
-        bits = cf.bits_per_dim(log_prob_photos, (3, 16, 16)).mean()
-        print(f"iteration {iteration}: {bits:.2f} bits per dimension")
+    return -(log_prob_photos + 1e-4 * log_prob_labels)
+
+
+labels, photos = draw(5000)
+cf.fit(pair, photos, labels, loss=joint, epochs=1, batch_size=16, learning_rate=1e-2, progress=False)
 
 labels, photos = draw(1000)
 with torch.no_grad():

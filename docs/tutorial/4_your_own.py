@@ -81,13 +81,7 @@ else:
 
 def fit(bijector):
     flow = cf.Flow(bijector, shape=(1,))
-    cf.initialize(flow, student.sample((2000, 1)))
-    optimizer = torch.optim.Adam(flow.parameters(), lr=2e-2)
-    for _ in range(400):
-        loss = -flow.log_prob(student.sample((512, 1))).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    cf.fit(flow, student.sample((200_000, 1)), epochs=1, batch_size=512, learning_rate=2e-2, progress=False)
     return flow
 
 
