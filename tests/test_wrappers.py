@@ -13,7 +13,6 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DataParallel, DistributedDataParallel, replicate
-from torch.utils.data import DataLoader, TensorDataset
 
 from condflows import Chain, Flow, glow_step, initialize, multiscale
 from condflows.conditioners import CouplingConditioner, MapConditioner, MLPConditioner, PyramidEncoder
@@ -228,41 +227,6 @@ def test_replicas_of_data_parallel(build, monkeypatch):
     halves = zip(replicas, *(tensor.chunk(2) for tensor in inputs), strict=True)
     loss = sum(total(replica(*half)) for replica, *half in halves)
     torch.testing.assert_close(torch.autograd.grad(loss, list(module.parameters())), gradients)
-
-
-# --- Lightning ------------------------------------------------------------------------------------------------------
-
-
-def test_lightning_trains_and_restores_a_flow(tmp_path):
-    """Compare two epochs with a loop of one's own, to the last bit."""
-    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
-
-    class Model(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.flow = vector_flow()
-
-        def training_step(self, batch, _):
-            return -self.flow(*batch).mean()
-
-        def configure_optimizers(self):
-            return torch.optim.Adam(self.parameters(), lr=1e-2)
-
-    torch.manual_seed(0)
-    model, data = Model(), DataLoader(TensorDataset(X, CONTEXT), batch_size=3)
-    trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", devices=1, default_root_dir=tmp_path, logger=False,
-                                enable_progress_bar=False, enable_model_summary=False)
-    trainer.fit(model, data)
-    trainer.save_checkpoint(tmp_path / "model.ckpt")
-    torch.manual_seed(0)
-    flow = vector_flow()
-    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
-    for batch in [*data, *data]:
-        optimizer.zero_grad()
-        (-flow(*batch).mean()).backward()
-        optimizer.step()
-    for trained in (model, Model.load_from_checkpoint(tmp_path / "model.ckpt")):
-        assert torch.equal(trained.flow(X, CONTEXT), flow(X, CONTEXT))
 
 
 if __name__ == "__main__":
