@@ -11,6 +11,7 @@ that to the prior 1.1 to 2.1, and standard deviations are right to 7%. 76 s of t
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -67,7 +68,7 @@ def main(simulations: int = 20_000, epochs: int = 40, batch_size: int = 500, lea
     inference = NPE(PRIOR, density_estimator=build, tracker=tracker, show_progress_bars=False)
     inference.append_simulations(theta, simulator(theta).sample())
     estimator = inference.train(training_batch_size=batch_size, learning_rate=learning_rate, max_num_epochs=epochs)
-    posterior = inference.build_posterior()
+    posterior: Any = inference.build_posterior()
     trained = time.perf_counter() - began
 
     axis, box = torch.linspace(-4, 4, 201), (-4.02, 4.02, -4.02, 4.02)

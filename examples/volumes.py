@@ -3,8 +3,8 @@
     python examples/volumes.py              trains, and writes runs/volumes.png
     python examples/volumes.py --tiny       a few steps
 
-Ends at 1.522 nats per voxel, where a normal for each voxel has 0.883 and 1.577 is the most that the noise allows, in
-110 s on one core. Samples keep to the anatomy, but their factor is 0.93 +- 0.11 where the data has 1.03 +- 0.26.
+Ends at 1.520 nats per voxel, where a normal for each voxel has 0.894 and 1.577 is the most that the noise allows, in
+about 100 s on one core. Samples keep to the anatomy, but their factor is 0.89 +- 0.12 where the data has 1.03 +- 0.26.
 """
 
 import math
