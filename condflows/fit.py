@@ -20,7 +20,7 @@ from condflows.batches import Epochs, Rows, as_source, first_rows
 from condflows.checks import check_count
 from condflows.history import History
 from condflows.initialize import initialize
-from condflows.trace import Context
+from condflows.trace import Context, map_context
 from condflows.training import Loss, Prepare, Training, prepared, read_checkpoint
 
 __all__ = ["fit"]
@@ -101,7 +101,7 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
     Raises:
         FloatingPointError: a loss or gradient that is not finite, with the step and the first module behind it.
         ValueError: contexts of another number of rows, no data, counts and shares out of range, a loss of another
-            shape, a checkpoint of another training.
+            shape, a checkpoint of another training, a target for a base with parameters that has no ``rsample``.
         TypeError: what is no flow, data that is neither tensor, array nor loader.
 
     Returns the losses of each epoch.
@@ -135,6 +135,8 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
                          "out")
     if target is None and inputs is None:
         raise ValueError("fit expects inputs or a target, got neither; pass the data")
+    if target is not None:
+        _check_gradients(flow, context)
     settings = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch,
                 "learning_rate": learning_rate, "clip_norm": clip_norm, "ema": ema}
     saved = None if checkpoint is None else read_checkpoint(Path(checkpoint), settings)
@@ -165,6 +167,17 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
             training.settle()
             flow.train(mode)
     return training.history
+
+
+def _check_gradients(flow: Any, context: Context) -> None:
+    """Refuse a base that is to be trained by its samples, but whose samples have no gradients."""
+    base = getattr(getattr(flow, "target", flow), "base", None)
+    if isinstance(base, nn.Module) and any(weight.requires_grad for weight in base.parameters()):
+        given = flow.to_distribution(map_context(lambda rows: rows[:1], context))
+        if not given.has_rsample:
+            raise ValueError(f"fit expects samples with gradients to train towards a target, got the base "
+                             f"{type(base).__name__}, which has parameters and no rsample; freeze them, or take a base "
+                             "with rsample, such as a normal distribution")
 
 
 def _data_and_held_out(inputs: Any, context: Context, batch_size: int, held_out: Any) -> tuple[Any, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -69,8 +68,13 @@ class Training:
     def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean loss over the rows of all batches."""
         self.result.eval()
-        losses = [self._losses(self.result, prepared(batch, self.flow, self.prepare)) for batch in batches]
-        return float(torch.cat(losses).mean())
+        each = [self._losses(self.result, prepared(batch, self.flow, self.prepare)) for batch in batches]
+        losses = torch.cat(each)
+        if not torch.isfinite(losses).all():
+            raise FloatingPointError(f"fit expects finite held-out losses, got {int((~torch.isfinite(losses)).sum())} "
+                                     f"of {len(losses)} that are not after epoch {len(self.history.train)}, the first "
+                                     f"of row {int((~torch.isfinite(losses)).int().argmax())}; look at that row")
+        return float(losses.mean())
 
     def run(self, batches: Epochs, held_out: Iterable[Any] | None, epochs: int, patience: int | None, seed: int,
             progress: bool, save: Callable[[], None] | None) -> None:
@@ -166,12 +170,15 @@ def prepared(batch: Batch, flow: nn.Module, prepare: Prepare | None) -> Batch:
 
 def read_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Read a checkpoint of a training with these settings; None if there is no file."""
+    if not path.exists():
+        return None
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise ValueError(f"fit goes on from a file with torch 2.6 or later alone, which reads files safely, got torch "
+                         f"{torch.__version__}; pip install 'torch>=2.6'")
     try:
         saved = torch.load(path, weights_only=True)
         others = {name: value for name, value in saved["settings"].items() if settings[name] != value}
-    except FileNotFoundError:
-        return None
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever torch makes of a damaged file
         raise ValueError(f"fit expects as checkpoint a file that it has written, got {path}, which cannot be read "
                          f"({type(error).__name__}); remove it, or pass another path") from error
     if others:

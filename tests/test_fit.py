@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.optim.lr_scheduler import ConstantLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -279,6 +279,10 @@ def test_going_on_from_a_checkpoint_is_as_if_nothing_had_happened(options, tmp_p
     assert same(weights, state(flow))
     with pytest.raises(ValueError, match=r"to go on from it, epochs=5, got epochs=9"):
         run(coupled(), *data, **{**options, "epochs": 9}, checkpoint=file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "__version__", "2.5.1+cpu")
+        with pytest.raises(ValueError, match=r"got torch 2\.5\.1\+cpu; pip install 'torch>=2\.6'"):
+            run(coupled(), *data, **options, checkpoint=file)
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match="a file that it has written"):
         run(coupled(), *data, **options, checkpoint=file)
@@ -350,6 +354,14 @@ def test_a_loss_that_is_not_finite_says_where():
         run(affine_flow(features=1), DataLoader(TensorDataset(x, x.nan_to_num()), 50), initialized=True)
 
 
+def test_held_out_losses_that_are_not_finite_say_where():
+    flow = cf.Flow(cf.Chain([cf.Logit(0.0, 1.0), cf.ActNorm(1)]), shape=(1,))
+    apart = torch.rand(50, 1)
+    apart[13] = 1.5
+    with pytest.raises(FloatingPointError, match="got 1 of 50 that are not after epoch 1, the first of row 13"):
+        run(flow, torch.rand(100, 1), held_out=apart)
+
+
 def test_gradients_that_are_not_finite_say_where():
     class Root(torch.nn.Linear):
         def forward(self, context):
@@ -403,6 +415,29 @@ def test_a_target_density_for_each_context():
     samples = flow.sample(20_000, given)
     assert torch.allclose(samples.mean(1), 3 * given + 1, atol=0.03)
     assert torch.allclose(samples.std(1), torch.full((2, 1), 0.5), atol=0.03)
+
+
+class Weighted(torch.nn.Module):
+    """A base of two normals whose weight is learned: its samples have no gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, context):
+        chosen = Categorical(logits=self.logit.expand(len(context), 2))
+        normals = Normal(torch.tensor([[-2.0], [2.0]]).expand(len(context), 2, 1), 1.0)
+        return MixtureSameFamily(chosen, Independent(normals, 1))
+
+
+def test_a_target_for_a_base_whose_samples_have_no_gradients():
+    context = torch.rand(100, 1)
+    flow = cf.Flow(cf.ActNorm(1, torch.nn.Linear(1, 2)), shape=(1,), base=Weighted())
+    options = {"target": lambda x, c: Normal(c, 1.0).log_prob(x)[:, 0], "context": context}
+    with pytest.raises(ValueError, match="got the base Weighted, which has parameters and no rsample"):
+        run(flow, **options)
+    flow.base.requires_grad_(False)
+    assert len(run(flow, **options).train) == 3
 
 
 def test_frozen_weights_and_the_mode_stay():

@@ -140,7 +140,7 @@ def test_version():
 def test_dependencies():
     requirements = importlib.metadata.requires("condflows") or []
     required = {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}
-    assert required == {"torch", "numpy", "nflows"}
+    assert required == {"torch", "numpy", "nflows", "tqdm"}
 
 
 def test_typed():

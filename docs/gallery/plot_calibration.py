@@ -6,14 +6,17 @@ Calibration
 give. Lines of a calibrated flow stay inside the band.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
 
 import condflows as cf
 from condflows import plots
 from condflows.conditioners import MLPConditioner
+from condflows.testing import calibration
 
 torch.manual_seed(0)
 
@@ -26,15 +29,7 @@ def simulate(count):
 
 steps = [cf.glow_step(2, MLPConditioner(1, 2, 3, hidden=(32,)), MLPConditioner(3, 4, hidden=(32,))) for _ in range(3)]
 flow = cf.Flow(cf.Chain(steps), shape=(2,))
-cf.initialize(flow, *simulate(1000))
-optimizer = torch.optim.Adam(flow.parameters())
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, 300)
-for _ in range(300):
-    loss = -flow.log_prob(*simulate(256)).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
+cf.fit(flow, *simulate(80_000), epochs=1, learning_rate=1e-2, progress=False)
 
 # %%
 # The rank of a true value is the number of samples below it. Given the flow is right, all ranks are equally likely.
@@ -44,10 +39,8 @@ for _ in range(300):
 balls, measured = simulate(1000)
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained", sharey=True)
 for ax, temperature in zip(axes, (0.7, 1.0, 1.4), strict=True):
-    with torch.no_grad():
-        samples = flow.sample(199, measured, temperature)
-    ranks = (samples < balls[:, None]).sum(1)
-    plots.calibration(SimpleNamespace(ranks=ranks, num_samples=199, names=("position", "speed")), axes=ax)
+    samples = SimpleNamespace(sample=partial(flow.sample, temperature=temperature))
+    plots.calibration(calibration(samples, balls, measured, 199, Tensor.double, ("position", "speed")), axes=ax)
     ax.set_title(f"temperature {temperature}")
 figure.suptitle("Ranks of 1000 true values of position and speed")
 plt.show()
