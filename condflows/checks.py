@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from condflows.hooks import is_transformed
 from condflows.trace import Context, context_tensors
 
-__all__ = ["autocasts", "check_batch", "check_broadcasts", "check_count", "check_inputs", "check_invertible",
-           "check_like", "check_rows", "check_temperature"]
+__all__ = ["autocasts", "check_batch", "check_broadcasts", "check_count", "check_finite", "check_inputs",
+           "check_invertible", "check_like", "check_rows", "check_temperature"]
 
 
 AUTOCAST = torch.float16, torch.bfloat16, torch.float32
@@ -39,6 +39,13 @@ def check_count(count: int, least: int, expected: str, advice: str = "pass a who
     """Refuse a count that is not a whole number of at least ``least``."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
         raise ValueError(f"{expected}, got {count!r}; {advice}")
+
+
+def check_finite(tensor: Tensor, name: str, what: str, advice: str) -> None:
+    """Refuse NaN and infinite values."""
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} expects finite {what}, got {int((~torch.isfinite(tensor)).sum())} NaN or infinite "
+                         f"values in a tensor of shape {tuple(tensor.shape)}; {advice}")
 
 
 def check_temperature(temperature: Any) -> float | Tensor:

@@ -20,6 +20,7 @@ from condflows.batches import Epochs, Rows, as_source, first_rows
 from condflows.checks import check_count
 from condflows.history import History
 from condflows.initialize import initialize
+from condflows.modes import modes_kept
 from condflows.trace import Context, map_context
 from condflows.training import Loss, Prepare, Training, prepared, read_checkpoint
 
@@ -141,8 +142,8 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
                 "learning_rate": learning_rate, "clip_norm": clip_norm, "ema": ema}
     saved = None if checkpoint is None else read_checkpoint(Path(checkpoint), settings)
     seed = int(torch.randint(2**62, ())) if saved is None else saved["seed"]
-    mode, device = flow.training, next(flow.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    device = next(flow.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), modes_kept(flow):
         torch.manual_seed(seed)
         if target is None:
             source, apart = _data_and_held_out(inputs, context, batch_size, held_out)
@@ -165,7 +166,6 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
             training.run(batches, apart, epochs, patience, seed, progress, save)
         finally:
             training.settle()
-            flow.train(mode)
     return training.history
 
 

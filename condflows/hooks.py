@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +16,8 @@ from torch.nn.modules.module import (
     _global_forward_pre_hooks,
 )
 
-__all__ = ["calls_only", "has_hooks", "in_torch_func", "is_marked", "is_own", "is_transformed", "mark"]
+__all__ = ["calls_only", "has_hooks", "in_torch_func", "is_marked", "is_own", "is_transformed", "mark",
+           "outputs_not_finite"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -26,6 +28,25 @@ def has_hooks(module: nn.Module) -> bool:
     """Tell whether a call of the module, or the backward pass through it, runs hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
                 or module._backward_pre_hooks or any(OF_ALL_MODULES))
+
+
+@contextmanager
+def outputs_not_finite(model: nn.Module) -> Iterator[list[tuple[str, str]]]:
+    """Yield a list that gets name and class of each module whose output is not finite, in the order of the calls."""
+    found: list[tuple[str, str]] = []
+
+    def look(name: str, module: nn.Module, output: Any) -> None:
+        tensors = output if isinstance(output, tuple) else (output,)
+        if not all(torch.isfinite(tensor).all() for tensor in tensors if isinstance(tensor, torch.Tensor)):
+            found.append((name, type(module).__name__))
+
+    hooks = [module.register_forward_hook(lambda module, _, output, name=name: look(name, module, output))
+             for name, module in model.named_modules()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def calls_only(module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -11,7 +11,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from condflows.actnorm import ActNorm
-from condflows.checks import check_inputs
+from condflows.checks import check_finite, check_inputs
 from condflows.standardize import Standardize
 from condflows.trace import Context, context_tensors
 from condflows.warn import warn_of_compressed_contexts
@@ -90,6 +90,4 @@ def _check(flow: Any, inputs: Tensor, context: Context) -> None:
         raise ValueError(f"initialize expects at least one input, got shape {tuple(inputs.shape)}; pass a batch")
     for name, tensors in (("inputs", [inputs]), ("context", context_tensors(context))):
         for tensor in tensors:
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"initialize expects finite {name}, got {int((~torch.isfinite(tensor)).sum())} NaN or "
-                                 f"infinite values in a tensor of shape {tuple(tensor.shape)}; clean the batch first")
+            check_finite(tensor, "initialize", name, "clean the batch first")

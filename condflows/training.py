@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from condflows.batches import Batch, Epochs, as_batch
 from condflows.history import History
+from condflows.hooks import outputs_not_finite
 from condflows.trace import Context, context_tensors, map_context
 
 __all__ = ["Loss", "Prepare", "Training", "prepared", "read_checkpoint"]
@@ -137,20 +138,10 @@ class Training:
         """Say what was not finite: the data, the first output of a module, or gradients."""
         found = [name for name, part in zip(("inputs", "context"), batch, strict=True)
                  if not all(torch.isfinite(tensor).all() for tensor in context_tensors(part))]
-
-        def look(name: str, module: nn.Module, output: Any) -> None:
-            tensors = output if isinstance(output, tuple) else (output,)
-            if not all(torch.isfinite(tensor).all() for tensor in tensors if isinstance(tensor, Tensor)):
-                found.append(f"output of {name or 'the flow'} ({type(module).__name__})")
-
-        hooks = [module.register_forward_hook(lambda module, _, output, name=name: look(name, module, output))
-                 for name, module in self.flow.named_modules()]
         self.optimizer.zero_grad()  # whose gradients clipping has spoiled
-        try:
+        with outputs_not_finite(self.flow) as outputs:
             self.loss(self.flow, *batch).sum().backward()
-        finally:
-            for hook in hooks:
-                hook.remove()
+        found += [f"output of {name or 'the flow'} ({kind})" for name, kind in outputs]
         found += [f"gradient of {name}" for name, parameter in self.flow.named_parameters()
                   if parameter.grad is not None and not torch.isfinite(parameter.grad).all()]
         rows = int((~torch.isfinite(losses)).sum())

@@ -18,7 +18,7 @@ def history(history: Any, *, axes: Any = None) -> Figure:
     Shapes: one panel. Units: mean losses in nats for each row. Paper: none.
 
     Args:
-        history: what ``condflows.fit`` returns beside the flow, or any object with its ``train``, ``held_out`` and
+        history: what :func:`condflows.fit` returns, or any object with its ``train``, ``held_out`` and
             ``learning_rates``, lists of one number an epoch of which ``held_out`` may be empty, and with its
             ``best_epoch``, a number or None.
         axes: the axis to draw on; a new one if None.

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from condflows import modes
 from condflows.checks import check_batch
 from condflows.flow import Flow
 from condflows.pairs import PairedFlow
@@ -56,17 +57,8 @@ def panels(axes: Any, rows: int, columns: int, name: str, **given: Any) -> tuple
 @contextmanager
 def evaluating(*models: Any) -> Iterator[None]:
     """Call models, or methods of theirs, without gradients and in evaluation mode; leave every module in its mode."""
-    owners = [getattr(model, "__self__", model) for model in models]
-    owners = [owner for owner in owners if isinstance(owner, nn.Module)]
-    modes = {module: module.training for owner in owners for module in owner.modules()}
-    try:
-        for owner in owners:
-            owner.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with modes.evaluating(*(getattr(model, "__self__", model) for model in models)), torch.no_grad():
+        yield
 
 
 def check_flow(flow: Any, name: str) -> tuple[int | None, ...] | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from condflows.base import seeded
-from condflows.checks import check_batch, check_count, check_inputs
+from condflows.checks import check_batch, check_count, check_finite, check_inputs
 from condflows.flow import Flow
+from condflows.modes import evaluating
 from condflows.pairs import PairedFlow
 from condflows.rows import repeat_rows
 from condflows.testing.ranks import LOG_PROB, Calibration
@@ -83,7 +83,7 @@ def calibration(flow: Any, inputs: Tensor, context: Context = None, num_samples:
 
     size = max(1, batch_size // num_samples)
     ranks, counts = [], []
-    with seeded(generator, inputs.device), _evaluating(flow):
+    with seeded(generator, inputs.device), evaluating(flow):
         for x, c in zip(inputs.split(size), _split(context, size, rows), strict=True):
             all_ranks = _ranks(flow, x, c, num_samples, quantities, pooled, batch_size)
             ranks.append(all_ranks[:, :len(names)].cpu())
@@ -123,7 +123,7 @@ def _draw(flow: Any, shape: tuple[int, int], given: tuple[Any, ...], x: Tensor) 
     if samples.shape != expected:
         raise ValueError(f"calibration expects of {type(flow).__name__} samples of shape {expected}, got "
                          f"{tuple(samples.shape)}; pass inputs of the shape that it models")
-    _check_finite(samples, "samples", "testing.invertibility_report shows where a flow breaks")
+    check_finite(samples, "calibration", "samples", "testing.invertibility_report shows where a flow breaks")
     samples = samples if given else samples.unflatten(0, shape)
     if log_probs is None and hasattr(flow, "log_prob"):
         each = [map_context(lambda tensor: repeat_rows(tensor, rows * num_samples), context) for context in given]
@@ -150,7 +150,7 @@ def _checked(quantities: Statistics, values: Tensor) -> Tensor:
         raise ValueError(f"calibration expects statistics of shape ({values.shape[0]}, K) for values of shape "
                          f"{tuple(values.shape)}, got {came}; return a row for each row, for example "
                          "values.flatten(1).mean(1, keepdim=True)")
-    _check_finite(result, "statistics", "return numbers that can be compared")
+    check_finite(result, "calibration", "statistics", "return numbers that can be compared")
     return result
 
 
@@ -188,19 +188,6 @@ def _split(context: Context, size: int, rows: int) -> Iterator[Context]:
         yield map_context(lambda tensor, start=start: tensor[start:start + size], context)
 
 
-@contextmanager
-def _evaluating(flow: Any) -> Iterator[None]:
-    """Put a module into eval mode, and each of its parts back into its own at the end."""
-    modes = [(module, module.training) for module in flow.modules()] if isinstance(flow, nn.Module) else []
-    try:
-        if isinstance(flow, nn.Module):
-            flow.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _check(flow: Any, inputs: Tensor, context: Context, num_samples: int) -> None:
     if not callable(getattr(flow, "sample", None)):
         raise TypeError(f"calibration expects a flow, or another model with sample(num_samples, context), got "
@@ -214,10 +201,4 @@ def _check(flow: Any, inputs: Tensor, context: Context, num_samples: int) -> Non
     check_batch(context, inputs.shape[0], "calibration")
     for name, tensors in (("inputs", [inputs]), ("context", context_tensors(context))):
         for tensor in tensors:
-            _check_finite(tensor, name, "clean the data first")
-
-
-def _check_finite(tensor: Tensor, name: str, advice: str) -> None:
-    if not torch.isfinite(tensor).all():
-        raise ValueError(f"calibration expects finite {name}, got {int((~torch.isfinite(tensor)).sum())} NaN or "
-                         f"infinite values in a tensor of shape {tuple(tensor.shape)}; {advice}")
+            check_finite(tensor, "calibration", name, "clean the data first")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from resuming import OPTIONS, assert_same
+from resuming import OPTIONS, assert_same, resume, stopped_early
 from run_helpers import write_pairs
 from torch.utils.data import Subset
 
@@ -10,8 +10,6 @@ import train
 from streets.data.cityscapes import Cityscapes
 from streets.data.crops import Crops, Window, cut, draw_window
 from streets.runs.configuration import read_config
-from streets.system.stopping import PREEMPTED, Stop
-from streets.training import loop
 
 
 @pytest.fixture
@@ -74,19 +72,7 @@ def test_crops_are_of_the_epoch_and_of_the_pair(pairs):
 def test_a_run_with_crops_goes_on_as_if_not_stopped(pairs, tmp_path):
     options = [*OPTIONS, "--data", str(pairs), "--epochs", "3", "--crop", "0.6"]
     train.main([*options, "--workers", "2", "--out", str(tmp_path / "whole")])
-    stop, one_step = Stop(), loop.one_step
-
-    def stopping(training, *arguments):
-        shown = one_step(training, *arguments)
-        if training.step == 4:
-            stop.status = PREEMPTED
-        return shown
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "one_step", stopping)
-        with pytest.raises(SystemExit):
-            loop.train(train.parse([*options, "--out", str(tmp_path / "part")]), stop)
-    train.main([*options, "--out", str(tmp_path / "part"), "--resume"])
+    resume(stopped_early(tmp_path / "part", 4, *options), options)
     assert_same(tmp_path / "part", tmp_path / "whole")
     assert read_config(tmp_path / "part")["crop"] == 0.6
     train.main([*options, "--crop", "1", "--out", str(tmp_path / "plain")])

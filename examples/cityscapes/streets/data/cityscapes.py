@@ -86,5 +86,6 @@ class Cityscapes(Dataset[Item]):
             instances = read_ids(self.instances[index], "instanceIds")
             check_same_size(photo_path, photo.size, self.instances[index], instances)
             instances = nearest(cut(instances, window), self.image_size).astype(np.int32)
-        label, photo = nearest(cut(label, window), self.image_size), Image.fromarray(cut(np.array(photo), window))
+        label = nearest(cut(label, window), self.image_size)
+        photo = photo if window is None else Image.fromarray(cut(np.array(photo), window))
         return make_item(self.names[index], label, instances) | {"photo": smooth(photo, self.image_size)}
