@@ -119,24 +119,14 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
     >>> round(flow.sample(10_000).mean().item())
     3
     """
-    check_count(epochs, 1, "fit expects at least 1 epoch")
-    check_count(batch_size, 1, "fit expects a batch_size of at least 1")
-    if patience is not None:
-        check_count(patience, 1, "fit expects a patience of at least 1 epoch", "pass None to make all epochs")
-    for name, value in {"learning_rate": learning_rate, "clip_norm": 1 if clip_norm is None else clip_norm}.items():
-        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-            raise ValueError(f"fit expects a finite {name} above 0, got {value!r}")
-    if ema is not None and not 0 < ema < 1:
-        raise ValueError(f"fit expects ema between 0 and 1, for example 0.999, got {ema!r}")
-    if not (isinstance(flow, nn.Module) and next(flow.parameters(), None) is not None
-            and (hasattr(flow, "log_prob") or loss is not None)):
-        raise TypeError(f"fit expects a flow with parameters, got {type(flow).__name__}; build a condflows.Flow on it")
-    if target is not None and not (inputs is loss is prepare is held_out is None):
-        raise ValueError("fit expects either a target, or inputs with loss, prepare and held_out, got both; leave one "
-                         "out")
+    _check_numbers(epochs, batch_size, patience, learning_rate, clip_norm, ema)
+    _check_flow(flow, loss)
     if target is None and inputs is None:
         raise ValueError("fit expects inputs or a target, got neither; pass the data")
     if target is not None:
+        if not (inputs is loss is prepare is held_out is None):
+            raise ValueError("fit expects either a target, or inputs with loss, prepare and held_out, got both; leave "
+                             "one out")
         _check_gradients(flow, context)
     settings = {"epochs": epochs, "batch_size": batch_size, "steps_per_epoch": steps_per_epoch,
                 "learning_rate": learning_rate, "clip_norm": clip_norm, "ema": ema}
@@ -167,6 +157,27 @@ def fit(flow: nn.Module, inputs: Any = None, context: Context = None, *, target:
         finally:
             training.settle()
     return training.history
+
+
+def _check_numbers(epochs: int, batch_size: int, patience: int | None, learning_rate: float, clip_norm: float | None,
+                   ema: float | None) -> None:
+    """Refuse numbers of a training that are out of range."""
+    check_count(epochs, 1, "fit expects at least 1 epoch")
+    check_count(batch_size, 1, "fit expects a batch_size of at least 1")
+    if patience is not None:
+        check_count(patience, 1, "fit expects a patience of at least 1 epoch", "pass None to make all epochs")
+    for name, value in {"learning_rate": learning_rate, "clip_norm": 1 if clip_norm is None else clip_norm}.items():
+        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+            raise ValueError(f"fit expects a finite {name} above 0, got {value!r}")
+    if ema is not None and not 0 < ema < 1:
+        raise ValueError(f"fit expects ema between 0 and 1, for example 0.999, got {ema!r}")
+
+
+def _check_flow(flow: Any, loss: Loss | None) -> None:
+    """Refuse what has no parameters, or no density and no loss of its own."""
+    trainable = isinstance(flow, nn.Module) and next(flow.parameters(), None) is not None
+    if not trainable or not (hasattr(flow, "log_prob") or loss):
+        raise TypeError(f"fit expects a flow with parameters, got {type(flow).__name__}; build a condflows.Flow on it")
 
 
 def _check_gradients(flow: Any, context: Context) -> None:
