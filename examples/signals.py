@@ -5,7 +5,7 @@
 
 Ends at 1.318 nats per point where linear regression with a full covariance has 0.486, and its bands of 90% cover 88.5%
 of the points, in a minute and a half on one core. Peaks are sharp, but after so short a training a sample misses some
-of them: the calibration finds the samples' means too low.
+of them: the calibration finds 2 of 4 quantities of 100 test signals biased low, mean and deviation.
 """
 
 import time

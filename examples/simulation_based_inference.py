@@ -4,8 +4,9 @@
     python examples/simulation_based_inference.py           trains, and writes runs/simulation_based_inference.png
     python examples/simulation_based_inference.py --tiny    a few epochs
 
-Four posteriors are compared on a grid: the KL divergence to the learned ones is 0.012, 0.021, 0.016 and 0.091 nats,
-that to the prior 1.1 to 2.1, and standard deviations are right to 7%. 76 s of training on one core; sbi 0.27.
+Four posteriors are compared on a grid: the KL divergence to the learned ones is 0.027, 0.025, 0.017 and 0.048 nats,
+that to the prior 1.1 to 2.1, and standard deviations are right to 5%; calibration over the prior finds no deviation in
+3 quantities of 1000 rows. 36 s of training on one core; sbi 0.27.
 """
 
 import time
