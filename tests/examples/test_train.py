@@ -36,7 +36,7 @@ def test_a_run_from_nothing(tmp_path, capsys):
     train.main([*TINY, "--epochs", "2", "--out", str(out)])
     config = json.loads((out / "config.json").read_text())
     assert config["image_size"] == [16, 32]
-    assert config["source_weight"] == 1e-4
+    assert config["source_weight"] == 1e-2
     assert config["versions"]["condflows"] == condflows.__version__
     assert len(rows(out, "step")) == 8
     assert len(rows(out, "train")) == len(rows(out, "val")) == 2
@@ -168,6 +168,7 @@ def test_presets_are_the_papers():
     assert paper.image_size == (256, 256)
     assert model_arguments(paper) == {}  # the builder's defaults are the paper's
     assert (paper.batch_size, paper.epochs, paper.learning_rate, paper.source_weight) == (1, 45, 1e-4, 1e-4)
+    assert train.parse(["--model", "full_glow"]).source_weight == 1e-2  # of a rate that is 20 times the paper's
     high = train.parse(["--preset", "paper-512x1024", "--epochs", "3"])
     assert (high.image_size, high.steps, high.epochs) == ((512, 1024), (8,) * 4, 3)
     assert high.checkpoint_activations
