@@ -4,8 +4,8 @@
     python examples/two_moons.py --tiny     a few steps
 
 The exact density is known: on test points the flow reaches -1.213 nats where the truth has -1.191, a KL divergence of
-0.022; one normal distribution has -2.337. `condflows.testing.calibration` finds no deviation in 3 quantities of 1000 test
-points. 40 to 90 s on one core. The picture shows both densities for seven contexts.
+0.022; one normal distribution has -2.337. The calibration finds no deviation in 3 quantities of 1000 test points.
+40 to 90 s on one core. The picture shows both densities for seven contexts.
 """
 
 import math

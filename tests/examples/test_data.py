@@ -195,12 +195,37 @@ def test_maps_of_16_bit_are_read(tmp_path):
     assert (cityscapes.Cityscapes(tmp_path, "train", SIZE)[0]["label"] == 26).all()
 
 
-def test_maps_without_a_photo_are_ignored(release):
-    save(map_path(release, "train", "ulm", "ulm_000000_000099"), np.zeros(SIZE, dtype=np.uint8))
-    assert len(cityscapes.Cityscapes(release, "train", SIZE)) == 3
-
-
 # Cityscapes: what is refused
+
+
+@pytest.mark.parametrize(("city", "beside"), [("ulm", None), ("ulm", "ulm_000000_000099_leftImg8bit.jpg"),
+                                              ("berlin", None)])
+def test_a_map_without_a_photo_is_refused_with_their_number(release, city, beside):
+    name = f"{city}_000000_000099"
+    path = map_path(release, "train", city, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, np.zeros(SIZE, dtype=np.uint8))
+    photo = photo_path(release, "train", city, name)
+    if beside:
+        photo.with_name(beside).touch()
+    with refused(FileNotFoundError, photo, beside or "none", "1 label maps of 4"):
+        cityscapes.Cityscapes(release, "train", SIZE)
+    other = next(c for c in ("aachen", "ulm") if c != city)  # what is not asked for does not count
+    assert len(cityscapes.Cityscapes(release, "train", SIZE, [other]))
+
+
+def test_a_city_that_cannot_be_read_is_named(release, monkeypatch):
+    read = Path.iterdir
+    closed = next((release / "leftImg8bit" / "train").iterdir())
+
+    def iterdir(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with refused(OSError, closed, "Permission denied"):
+        cityscapes.Cityscapes(release, "train", SIZE)
 
 
 @pytest.mark.parametrize("size", [(0, 8), (8, -1), (8,), (8, 8, 3), (8.5, 8)])

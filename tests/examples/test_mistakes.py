@@ -122,7 +122,8 @@ def painted():
 
 def trained_on_data():
     train.main([*OPTIONS, "--data", "ROOT", "--out", "WITH_DATA"])
-    each(f"{CITY}/*_7_*", Path.unlink)
+    for folder in (CITY, MAPS):
+        each(f"{folder}/*_7_*", Path.unlink)
 
 
 LOCKS = []
@@ -149,6 +150,7 @@ PREPARED = {
     "a data set without label maps": lambda: shutil.rmtree("ROOT/gtFine"),
     "a data set without validation": lambda: shutil.rmtree("ROOT/leftImg8bit/val"),
     "a photo without its label map in the data": lambda: each(f"{MAPS}/*_3_*", Path.unlink),
+    "a label map without its photo in the data": lambda: each(f"{CITY}/*_3_*", Path.unlink),
     "data that changed while a run was stopped": lambda: trained_on_data(),
     "--augment with other settings": lambda: augment_begun(),
     "--augment over damaged settings": lambda: write("DIR/augment.json", "{"),

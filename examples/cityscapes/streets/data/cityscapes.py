@@ -21,7 +21,8 @@ class Cityscapes(Dataset[Item]):
     items have `instances`.
     `cities` are the folders CITY to take; all of them if none are named.
     `image_size` is (height, width) in pixels: the whole photo is squeezed into it, whatever its aspect ratio.
-    A missing folder or file is reported at once, a damaged file when its item is read.
+    A folder that cannot be read, and a photo or label map without the other, are reported at once, a damaged file when
+    its item is read.
     """
 
     def __init__(self, root: str | Path, split: str, image_size: Sequence[int], cities: Sequence[str] = ()) -> None:
@@ -38,28 +39,43 @@ class Cityscapes(Dataset[Item]):
                 f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {found}: "
                 "give the folder in which both zip files of Cityscapes were unpacked"
             )
-        self.photos = sorted((photos / split).glob("*/*_leftImg8bit.png")) if split else []
-        if not self.photos:
-            exist = sorted(p.name for p in photos.iterdir() if any(p.glob("*/*_leftImg8bit.png")))
+        of_split = by_city(photos / split, "_leftImg8bit.png") if split else {}
+        if not any(of_split.values()):
+            exist = sorted(path.name for path in photos.iterdir() if any(by_city(path, "_leftImg8bit.png").values()))
             raise FileNotFoundError(
                 f"expected {photos}/{split}/CITY/*_leftImg8bit.png, found none: "
                 f"splits with photos are {', '.join(exist) or 'none'}"
             )
-        found = sorted({photo.parent.name for photo in self.photos})
+        found = sorted(city for city, names in of_split.items() if names)
         if unknown := sorted(set(cities) - set(found)):
             raise FileNotFoundError(
                 f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
                 f"cities with photos are {', '.join(found)}"
             )
-        self.photos = [photo for photo in self.photos if not cities or photo.parent.name in cities]
-        self.names = [photo.name.removesuffix("_leftImg8bit.png") for photo in self.photos]
-        stems = [maps / split / p.parent.name / f"{n}_gtFine" for p, n in zip(self.photos, self.names, strict=True)]
+        of_maps = by_city(maps / split, "_gtFine_labelIds.png")
+        pairs = [(city, name) for city in found if not cities or city in cities for name in of_split[city]]
+        without_map = [(city, name) for city, name in pairs if name not in of_maps.get(city, ())]
+        if without_map:
+            city, name = without_map[0]
+            raise FileNotFoundError(
+                f"expected the label map {maps / split / city / name}_gtFine_labelIds.png of "
+                f"{photos / split / city / name}_leftImg8bit.png, found none ({len(without_map)} photos of "
+                f"{len(pairs)} have none): add it or remove the photo"
+            )
+        without_photo = sorted((city, name) for city, names in of_maps.items() if not cities or city in cities
+                               for name in set(names) - set(of_split.get(city, ())))
+        if without_photo:
+            city, name = without_photo[0]
+            beside = sorted(path.name for path in (photos / split / city).glob(f"{name}*"))
+            raise FileNotFoundError(
+                f"expected the photo {photos / split / city / name}_leftImg8bit.png of a label map, found "
+                f"{', '.join(beside) or 'none'} ({len(without_photo)} label maps of "
+                f"{len(pairs) + len(without_photo)} have none): add it as PNG or remove the label map"
+            )
+        self.names = [name for _, name in pairs]
+        self.photos = [photos / split / city / f"{name}_leftImg8bit.png" for city, name in pairs]
+        stems = [maps / split / city / f"{name}_gtFine" for city, name in pairs]
         self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]
-        for photo, label_map in zip(self.photos, self.label_maps, strict=True):
-            if not label_map.is_file():
-                raise FileNotFoundError(
-                    f"expected the label map {label_map} of {photo}, found none: add it or remove the photo"
-                )
         instances = [stem.with_name(f"{stem.name}_instanceIds.png") for stem in stems]
         absent = [path for path in instances if not path.is_file()]
         if 0 < len(absent) < len(instances):
@@ -89,3 +105,11 @@ class Cityscapes(Dataset[Item]):
         label = nearest(cut(label, window), self.image_size)
         photo = photo if window is None else Image.fromarray(cut(np.array(photo), window))
         return make_item(self.names[index], label, instances) | {"photo": smooth(photo, self.image_size)}
+
+
+def by_city(split: Path, ending: str) -> dict[str, list[str]]:
+    """List the files of each city of a split that have an ending, sorted and without it; OSError of a city that cannot
+    be read, which ``glob`` would leave out."""
+    cities = sorted(path for path in split.iterdir() if path.is_dir()) if split.is_dir() else []
+    return {city.name: sorted(path.name.removesuffix(ending) for path in city.iterdir() if path.name.endswith(ending))
+            for city in cities}
