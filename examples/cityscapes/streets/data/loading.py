@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
-from tqdm import tqdm
 
-from streets.system import processes
+from streets.system import processes, progress
 from streets.system.seeds import seed_of
 
 
@@ -120,7 +119,7 @@ def unreadable(dataset: Any, workers: int, device: torch.device, split: str) -> 
     """Find the items that cannot be read, and return the reasons by index; every process reads its share of them."""
     own = range(processes.rank(), len(dataset), processes.world())
     every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, **OPTIONS)
-    bar = tqdm(every, desc=f"reading {split}", dynamic_ncols=True, disable=processes.rank() > 0)
+    bar = progress.bar(every, desc=f"reading {split}", disable=processes.rank() > 0)
     bad = [f"{i} {' '.join(item.split())}" for i, item in zip(own, bar, strict=True) if isinstance(item, str)]
     lines = "\n".join(processes.texts("\n".join(bad), device)).splitlines()
     return dict(sorted((int(i), why) for i, _, why in (line.partition(" ") for line in lines if line)))

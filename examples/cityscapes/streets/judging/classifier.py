@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, DataLoader, default_collate
-from tqdm import tqdm
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
@@ -25,7 +24,7 @@ from streets.judging.scores import SCORES, Scores
 from streets.runs.configuration import versions
 from streets.runs.directory import writing
 from streets.runs.weights import save_weights
-from streets.system import files
+from streets.system import files, progress
 from streets.system.devices import choose_device
 
 
@@ -105,7 +104,8 @@ def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config
     schedule = LambdaLR(optimizer, lambda step: (1 - step / steps) ** 0.9)
     scale = (zoom * config.scale[0], zoom * config.scale[1])
     endless = itertools.chain.from_iterable(itertools.repeat(batches))
-    for step, batch in enumerate(bar := tqdm(itertools.islice(endless, steps), total=steps, dynamic_ncols=True)):
+    bar = progress.bar(itertools.islice(endless, steps), total=steps, desc="training")
+    for step, batch in enumerate(bar):
         targets = class_indices(judge, batch["label"].to(device))
         photos, targets = augment(normalize(batch["photo"].to(device)), targets, judge.crop, scale)
         main, aux = net.with_auxiliary(photos.contiguous(memory_format=torch.channels_last))
@@ -118,7 +118,7 @@ def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config
         loss.backward()
         optimizer.step()
         schedule.step()
-        bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}")
+        bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", refresh=False)
     net.eval()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.evaluation import Config, check_temperatures
@@ -25,7 +24,7 @@ from streets.judging.scores import judge_samples
 from streets.judging.tables import markdown
 from streets.runs.directory import writing
 from streets.runs.run import Run
-from streets.system import files
+from streets.system import files, progress
 from streets.system.devices import choose_device
 from streets.training.objectives import make_objective
 
@@ -61,7 +60,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": kept.get(
             "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))}
-        for name, run in tqdm(zip(names, models, strict=True), total=len(models), desc="runs"):
+        for name, run in progress.bar(zip(names, models, strict=True), total=len(models), desc="runs"):
             kept = Kept(config.out / f"{name}.json", settings | {"weights": digest(run.weights)}, config.keep,
                         config.overwrite)
             results["runs"][name] = measure(run, dataset, judge, config, kept)
@@ -125,7 +124,7 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
                                "guidance": run.guidance(config.guidance)}
     log_prob = (dataset, config.draws, config.batch_size, config.seed)
     scores = []
-    for temperature in tqdm(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
+    for temperature in progress.bar(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
         judged = partial(judge_samples, run, dataset, judge, temperature, **options)
         guided = f", guidance {options['guidance']:g}" if options["guidance"] else ""
         scores.append(kept.get(f"scores at {temperature}{guided}", judged))

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from streets.config.training import Config
+from streets.runs import checkpoints
 from streets.runs.curves import FIGURES, save_curves
 from streets.runs.pictures import save_picture
 from streets.runs.weights import WEIGHTS, save_weights
-from streets.system import processes
+from streets.system import processes, progress
 from streets.system.devices import choose_device
 from streets.system.seeds import seed_of
-from streets.system.stopping import Stop
+from streets.system.stopping import INTERRUPTED, Stop
 from streets.training.descent import Batch, learning_rate_factor
 from streets.training.objectives import first_not_finite
 from streets.training.opening import opened
@@ -53,22 +53,25 @@ def run(training: Training) -> None:
     """Make all steps that are left; at the end of an epoch write a checkpoint, validate and draw."""
     config, order = training.config, training.order
     factor = learning_rate_factor(config.warmup_steps, training.total, config.linear_decay)
-    for epoch in range(1, config.epochs + 1):
-        first, last = training.step, order.steps(epoch)
-        if first > last:  # if they are equal, the end of the epoch is still to be done
-            continue
-        started = time.perf_counter()
-        with progress(training, epoch) as bar:
+    # The time that is left is that of all epochs, from the mean over all steps, in which validations are counted.
+    with progress.bar(total=training.total, initial=training.step, smoothing=0, disable=not training.main) as bar:
+        for epoch in range(1, config.epochs + 1):
+            first, last = training.step, order.steps(epoch)
+            if first > last:  # if they are equal, the end of the epoch is still to be done
+                continue
+            started = time.perf_counter()
+            bar.set_description_str(f"epoch {epoch}/{config.epochs}", refresh=False)
             while training.step < last:
                 training.stop_if_asked()
                 figures = one_step(training, epoch, config.learning_rate * factor(training.step))
-                bar.set_postfix(figures)
+                bar.set_postfix(figures, refresh=False)
                 bar.update()
                 if training.step % config.checkpoint_every == 0:
                     training.checkpoint()
-        speed = (last - first) * config.batch_size / (time.perf_counter() - started)
-        training.checkpoint()
-        end_epoch(training, epoch, speed)
+            speed = (last - first) * config.batch_size / (time.perf_counter() - started)
+            bar.refresh()
+            training.checkpoint()
+            end_epoch(training, epoch, speed)
 
 
 def one_step(training: Training, epoch: int, learning_rate: float) -> dict[str, str]:
@@ -109,10 +112,11 @@ def skip(training: Training, epoch: int, reason: str, batches: Sequence[dict[str
     training.step, training.skipped = training.step + 1, training.skipped + 1
     message = f"at step {training.step} {reason}: {'; '.join(found) or own}"
     if training.skipped > config.skip_bad_batches:
-        raise ValueError(f"{message}. The checkpoints before it stay in {training.out}: lower --learning-rate, set "
-                         "--clip-norm, or leave out such steps with --skip-bad-batches")
+        kept = checkpoints.found(training.out / "checkpoints")
+        raise ValueError(f"{message}. {f'The checkpoints before it stay in {training.out}: ' * bool(kept)}"
+                         "lower --learning-rate, set --clip-norm, or leave out such steps with --skip-bad-batches")
     if training.main:
-        tqdm.write(f"{message}. The step is left out, {training.skipped} of {config.skip_bad_batches} that may be")
+        progress.say(f"{message}. The step is left out, {training.skipped} of {config.skip_bad_batches} that may be")
         training.log.write("skipped", training.step, epoch, loss=math.nan)
 
 
@@ -138,15 +142,8 @@ def end_epoch(training: Training, epoch: int, speed: float) -> None:
     save_picture(picture, out / "samples" / f"epoch_{epoch:04d}.png")
     training.log.picture(picture, training.step)
     save_curves(out, name)
-    print(f"epoch {epoch}: {FIGURES[name]} {means.get(name, math.nan):.4f} train, {value:.4f} validation "
-          f"(best {training.best:.4f}), {speed:.1f} images/s", flush=True)
-
-
-def progress(training: Training, epoch: int) -> tqdm:
-    """Make the progress bar of an epoch, in the first process."""
-    begin, last = training.order.steps(epoch - 1), training.order.steps(epoch)
-    return tqdm(desc=f"epoch {epoch}/{training.config.epochs}", total=last - begin, initial=training.step - begin,
-                dynamic_ncols=True, disable=not training.main)
+    progress.say(f"epoch {epoch}: {FIGURES[name]} {means.get(name, math.nan):.4f} train, {value:.4f} validation "
+                 f"(best {training.best:.4f}), {speed:.1f} images/s")
 
 
 def announce(training: Training) -> None:
@@ -162,9 +159,19 @@ def announce(training: Training) -> None:
 
 
 def conclude(training: Training) -> None:
-    """Print where the weights, samples and curves are."""
-    if training.main:
-        out = training.out
-        print(f"weights: {out}/model.safetensors (last) and best.safetensors (best on validation, once there was one)\n"
-              f"samples: {out}/samples\n"
-              f"curves:  {out}/curves.png and metrics.csv, or tensorboard --logdir {out}", flush=True)
+    """Print where the weights, samples and curves are, as far as there are any, and if the run was stopped, how."""
+    if not training.main:
+        return
+    out = training.out
+    last, best, picture = ((out / name).exists() for name in (WEIGHTS["last"], WEIGHTS["best"], "curves.png"))
+    if last:
+        print(f"weights: {out}/{WEIGHTS['last']} (last)" + f" and {WEIGHTS['best']} (best on validation)" * best)
+    elif checkpoints.found(out / "checkpoints"):
+        print(f"weights: none yet; {out}/checkpoints is what --resume goes on from")
+    if any((out / "samples").glob("*.png")):
+        print(f"samples: {out}/samples")
+    print(f"curves:  {out}/{'curves.png and ' * picture}metrics.csv, or tensorboard --logdir {out}", flush=True)
+    if training.left:
+        signal = "Ctrl-C" if training.stop.status == INTERRUPTED else "SIGTERM"
+        print(f"stopped by {signal} after step {training.step}, of which there is a checkpoint: --out {out} --resume "
+              "goes on", flush=True)

@@ -16,7 +16,7 @@ from streets.runs import checkpoints
 from streets.runs.configuration import versions
 from streets.runs.weights import WEIGHTS, save_weights
 from streets.system import processes
-from streets.system.stopping import INTERRUPTED, Stop
+from streets.system.stopping import Stop
 from streets.training.objectives import Objective
 
 
@@ -46,6 +46,8 @@ class Training:
     """Step of the last checkpoint."""
     stream: Iterator[Any] = field(default_factory=lambda: iter(()))
     """Batches of the steps that are left."""
+    left: bool = False
+    """True once the run ends early, because it was asked to."""
     log: Any = None
     """Logger of the curves, in the first process."""
 
@@ -111,8 +113,5 @@ class Training:
 
     def leave(self) -> None:
         """End the process with the status that the stop asks for."""
-        if self.main:
-            signal = "Ctrl-C" if self.stop.status == INTERRUPTED else "SIGTERM"
-            print(f"\nstopped by {signal} after step {self.step}, of which there is a checkpoint: --out {self.out} "
-                  "--resume goes on", flush=True)
+        self.left = True
         raise SystemExit(self.stop.status)

@@ -1,5 +1,6 @@
 """Validation of a model in training: its figure on a split, and a picture of samples."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from streets.data.datasets import spread
 from streets.data.pairs import Pairs
 from streets.runs.pictures import grid
 from streets.runs.samples import sample
-from streets.system import processes
+from streets.system import processes, progress
 from streets.training.state import Training
 
 GRID_ROWS, GRID_SAMPLES = 4, 3
@@ -27,7 +28,9 @@ def validate(training: Training, model: Any) -> float:
     own = Subset(training.val_set, range(processes.rank(), len(training.val_set), processes.world()))
     size = max(1, config.batch_size // (processes.world() * config.accumulate))
     total = torch.zeros(2, dtype=torch.float64, device=device)
-    for batch in loading.loader(own, config.workers, batch_size=size) if len(own) else ():
+    batches = loading.loader(own, config.workers, batch_size=size) if len(own) else ()
+    for batch in progress.bar(batches, total=math.ceil(len(own) / size), desc="validation", leave=False,
+                              disable=not training.main):
         training.leave_if_asked()
         figures = training.objective.validate(*pairs(batch), model).double()
         total += torch.stack([figures.sum(), figures.new_tensor(len(figures))])

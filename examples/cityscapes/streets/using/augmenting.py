@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from streets.config.sampling import Config
 from streets.data.items import Item
 from streets.runs.pictures import save_picture
 from streets.runs.run import Run
 from streets.runs.settings import as_stored, check_same
-from streets.system import files, processes
+from streets.system import files, processes, progress
 from streets.using.drawing import draw
 
 MOST_SAMPLES = 1000
@@ -48,8 +47,8 @@ def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config,
     # A data set has instances for all of its label maps or for none.
     with_instances = not isinstance(dataset, list) or all("instances" in item for item in dataset)
     written = there = 0
-    names = tqdm(list(scenes)[shard::count], desc=f"scenes of shard {shard} of {count}" if count > 1 else "scenes",
-                 dynamic_ncols=True, disable=processes.rank() > 0)
+    names = progress.bar(list(scenes)[shard::count], disable=processes.rank() > 0,
+                         desc=f"scenes of shard {shard} of {count}" if count > 1 else "scenes")
     for name in names:
         photos, maps = (root / kind / config.split / name.split("_")[0] for kind in ("leftImg8bit", "gtFine"))
         for folder in (photos, maps):

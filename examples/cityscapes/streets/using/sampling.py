@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from streets.config.checks import check_counts, check_finite
 from streets.config.sampling import Config
 from streets.config.temperatures import check_temperature, text
@@ -13,7 +11,7 @@ from streets.data.items import Item
 from streets.runs.directory import writing
 from streets.runs.pictures import save_picture
 from streets.runs.run import Run
-from streets.system import processes
+from streets.system import processes, progress
 from streets.using.augmenting import augment, check_augment
 from streets.using.drawing import draw, save_grid
 from streets.using.scenes import choose, open_run
@@ -73,7 +71,7 @@ def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapp
     for item in items:
         save_picture(item[pairs.source], out / f"{item['name']}_condition.png")
     rows = []
-    for item in tqdm(items, desc="scenes", dynamic_ncols=True):
+    for item in progress.bar(items, desc="scenes"):
         row = [item[key] for key in (pairs.source, pairs.target) if key in item]
         for name, temperature in temperatures.items():
             stem = item["name"] + (f"_temperature_{name}" if len(temperatures) > 1 else "")
