@@ -3,8 +3,10 @@
     python examples/cityscapes/evaluate.py runs/full_glow runs/c_flow --data ROOT --split test \\
         --judge espnet-camvid --judge-weights WEIGHTS --sweep --out evaluation
 
-Writes results.json, results.md (the paper's Tables 1 and 2), samples.png (its Figure 2), temperatures.png, classes.png,
-confusion.png and curves.png (of the trainings) into one directory.
+    python examples/cityscapes/evaluate.py RUN         on the data of its training, without the scores of a judge
+
+Writes results.json, results.md (the paper's Tables 1 and 2), samples.png (its Figure 2) and curves.png (of the
+trainings) into one directory, and with a judge temperatures.png, classes.png and confusion.png.
 """
 
 import sys

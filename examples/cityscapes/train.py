@@ -11,8 +11,10 @@ The first trains Encoded Glow and ends at about 4.8 conditional bits per dimensi
 streets with houses, trees and cars.
 """
 
+import dataclasses
 import sys
 
+from streets.config.data import folder
 from streets.config.presets import defaults
 from streets.config.training import Config
 from streets.system import command_line, stopping
@@ -27,7 +29,8 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> Config:
     """Read the options of a command line; the others are those of preset and model, or of the run that is resumed."""
-    return command_line.parse("train.py", Config, arguments, default=defaults(arguments), description=__doc__)
+    config = command_line.parse("train.py", Config, arguments, default=defaults(arguments), description=__doc__)
+    return dataclasses.replace(config, data=folder(config.data))
 
 
 # Torch takes seconds to import, which must not delay --help.

@@ -497,9 +497,9 @@ def test_weights_belong_to_networks_alone(name, tmp_path):
         with refused(ValueError, "expected no weights", tmp_path):
             load_judge(name, tmp_path)
     else:
-        with refused(ValueError, "got none", "pass its path"):
+        with refused(ValueError, "got none", "give --judge-weights the path of"):
             load_judge(name, None)
-        with refused(FileNotFoundError, tmp_path / "nowhere.pth", "check the path"):
+        with refused(FileNotFoundError, tmp_path / "nowhere.pth", "give --judge-weights the path of"):
             load_judge(name, tmp_path / "nowhere.pth")
         with refused(FileNotFoundError, tmp_path):
             load_judge(name, tmp_path)

@@ -299,7 +299,7 @@ def test_the_best_temperature_is_that_of_the_highest_iou():
 
 MISTAKES = {
     "no run": (["nowhere"], "expected a run of train.py"),
-    "no judge": (["RUN"], "photos need one of"),
+    "weights of no judge": (["RUN", "--judge-weights", "RUN"], "give --judge too"),
     "no such device": (["RUN", "--device", "abacus"], "--device abacus"),
     "unknown judge": (["RUN", "--judge", "oracle"], "'oracle'"),
     "no weights of the judge": (["RUN", "--judge", "espnet-camvid", "--judge-weights", "nowhere.safetensors"],

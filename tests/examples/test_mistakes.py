@@ -136,11 +136,20 @@ def held_by_another():
     LOCKS[-1].acquire()
 
 
+def exported():
+    change_config(data=str(Path("ROOT").resolve()))
+    Pretrained.from_run(Path("RUN")).save_pretrained("EXPORTED")
+
+
 def augment_begun():
     run("sample.py RUN --indices 0 --samples 1 --augment DIR")
 
 
 PREPARED = {
+    "a run whose data have gone": lambda: change_config(data="/gone"),
+    "a model that does not say its data": lambda: exported(),
+    "runs of different data": lambda: (
+        shutil.copytree("RUN", "OF_PHOTOS"), change_config("OF_PHOTOS", data=str(Path("ROOT").resolve()))),
     "runs of two sizes": lambda: (shutil.copytree("RUN", "LARGER"), change_config("LARGER", image_size=[16, 32])),
     "an output that another process writes": lambda: held_by_another(),
     "an output that is a broken link": lambda: Path("LINK").symlink_to("NOWHERE/run"),

@@ -12,7 +12,7 @@ class Config:
     out: Path
     """Directory for config.json and model.safetensors, which are written at the end."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
+    """Root of a data set in the Cityscapes layout; generated, or no such option, for drawn scenes."""
     cities: tuple[str, ...] = ()
     """Cities of the training split, its folders, to train on; all of them without this option."""
     pairs: int | None = None

@@ -16,7 +16,7 @@ class Config:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Directories of runs of train.py, all of the same direction."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
+    """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
     split: str = "val"
     """Split of the data set to measure on."""
     cities: tuple[str, ...] = ()
@@ -30,9 +30,10 @@ class Config:
     """Keep the measurements in --out that were made with the same settings and weights, and add the missing ones. Other
     measurements there are refused, or with --overwrite made again."""
     judge: str | None = None
-    """Judge of the samples: espnet-camvid or pspnet, or for photo2label colors, which is the default there."""
+    """Judge of the samples: espnet-camvid or pspnet, or for photo2label colors, which is the default there. Photos
+    without a judge have no scores, but bits per dimension, diversity and reconstruction."""
     judge_weights: Path | None = None
-    """File or directory with the weights of the judge."""
+    """File or directory with the weights of the judge: of train_classifier.py, or of the authors of the network."""
     temperatures: tuple[Temperature, ...] = ()
     """Temperatures of the samples to judge; 1 without this option. Numbers joined by commas are of one synthesis, for
     each level of the models, finest first: 1.2,0.9,0.8."""
@@ -55,7 +56,7 @@ class Config:
     weights: Literal["best", "last"] = "best"
     """Weights to load: those of the best validation, or the last ones."""
     generated: int = 80
-    """Number of scenes to generate without --data."""
+    """Number of scenes to draw, where scenes are drawn."""
     batch_size: int = 8
     """Number of scenes that are computed at a time."""
     seed: int = 0

@@ -21,7 +21,7 @@ class Config:
     """Directory for a data set in the Cityscapes layout, with the label map and --samples photos of each scene. Without
     a choice of scenes it has all scenes of --split."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; without it scenes are generated as in training."""
+    """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
     split: str = "val"
     """Split of the data set."""
     cities: tuple[str, ...] = ()

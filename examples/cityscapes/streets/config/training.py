@@ -28,7 +28,7 @@ class Config:
     """Append a map of the edges of objects to every condition of full_glow: edges of instances if the data has them,
     else of labels."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; without it street scenes are generated."""
+    """Root of a data set in the Cityscapes layout; generated, or no such option, for drawn scenes."""
     cities: tuple[str, ...] = ()
     """Cities of the training split, its folders, to train on; all of them without this option."""
     pairs: int | None = None

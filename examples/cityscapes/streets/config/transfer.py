@@ -26,7 +26,7 @@ class Config:
     structure_label: Path | None = None
     """PNG file of a label map, instead of --structure."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; without it scenes are generated as in training."""
+    """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
     split: str = "val"
     """Split of the data set."""
     seed: int = 0

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
+from streets.config.data import folder, name_of
 from streets.data.cityscapes import Cityscapes
 from streets.data.datasets import open_split, some
 from streets.data.labels import IGNORED
@@ -31,6 +32,7 @@ from streets.system.devices import choose_device
 def train(config: Config) -> Path:
     """Train as the configuration says and return the directory of the judge."""
     check(config)
+    config = dataclasses.replace(config, data=folder(config.data))
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     with writing(config.out, config.overwrite):
@@ -50,7 +52,7 @@ def train(config: Config) -> Path:
         net = net.to(device, memory_format=torch.channels_last)
         judge = PSPNetJudge(net, classes, size, crop)
         print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(train_set)} training photos on {device}, "
-              f"crops of {crop[0]}x{crop[1]}\nclasses: {', '.join(classes)}")
+              f"data: {name_of(config.data)}, crops of {crop[0]}x{crop[1]}\nclasses: {', '.join(classes)}")
 
         descend(judge, batches(train_set, config), zoom, config)
 
@@ -71,6 +73,9 @@ def check(config: Config) -> None:
     check_counts(config, pairs=0, epochs=1, steps=1, batch_size=2, width=1, base_size=8, generated=1, seed=0, workers=0)
     check_finite(config, "learning_rate")
     check_finite(config, "aux_weight", zero=True)
+    if config.extra is not None and config.data is None:
+        raise ValueError(f"--extra {config.extra}: there is no --data to add it to; give its folder, or --data "
+                         "generated to add to drawn scenes")
     if min(config.layers) < 1:
         raise ValueError(f"--layers {' '.join(map(str, config.layers))}: every stage needs at least 1 block")
     if not 0 < config.scale[0] <= config.scale[1] < math.inf:

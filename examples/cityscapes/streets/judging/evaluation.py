@@ -4,12 +4,14 @@ import copy
 import dataclasses
 from argparse import Namespace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
+from streets.config import data as place
 from streets.config.checks import check_counts, check_finite
 from streets.config.evaluation import Config, check_temperatures
 from streets.config.training import Config as TrainingConfig
@@ -19,6 +21,7 @@ from streets.judging import plots
 from streets.judging.bits import bits
 from streets.judging.judges import load_judge
 from streets.judging.kept import Kept, digest
+from streets.judging.reconstruction import reconstruction
 from streets.judging.references import references
 from streets.judging.scores import judge_samples
 from streets.judging.tables import markdown
@@ -46,20 +49,23 @@ def evaluate(config: Config) -> dict[str, Any]:
             raise ValueError(f"--guidance {config.guidance:g}: none of the runs was trained with --label-dropout, so "
                              "none knows photos without labels; leave it out")
         names, judge_name = unique_names(models), chosen_judge(config, direction)
-        judge = load_judge(judge_name, config.judge_weights, device)
-        trained_on = models[0].cities(config.data)
-        train_set = open_dataset(config.data, "train", size, config.generated, cities=trained_on)
-        dataset = open_dataset(config.data, config.split, size, config.generated, cities=config.cities)
+        judge = None if judge_name is None else load_judge(judge_name, config.judge_weights, device)
+        data = common_data(models, config)
+        trained_on = models[0].cities(data)
+        dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities)
         settings: dict[str, Any] = {
-            "data": str(config.data), "split": config.split, "cities": config.cities or None,
+            "data": place.name_of(data), "split": config.split, "cities": config.cities or None,
             "image_size": list(size), "pairs": len(dataset),
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
             "mean_colours_of": trained_on or None,
         }
-        kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
-        results: dict[str, Any] = {"settings": settings, "runs": {}, "references": kept.get(
-            "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))}
+        results: dict[str, Any] = {"settings": settings, "runs": {}, "references": {}}
+        if judge is not None:
+            train_set = open_dataset(data, "train", size, config.generated, cities=trained_on)
+            kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
+            results["references"] = kept.get(
+                "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))
         for name, run in progress.bar(zip(names, models, strict=True), total=len(models), desc="runs"):
             kept = Kept(config.out / f"{name}.json", settings | {"weights": digest(run.weights)}, config.keep,
                         config.overwrite)
@@ -74,9 +80,12 @@ def write(results: dict[str, Any], models: dict[str, Run], dataset: Any, config:
     files.write_json(out / "results.json", results)
     with files.written(out / "results.md") as partial_file:
         partial_file.write_text(text)
-    plots.plot_temperatures(results, out / "temperatures.png")
-    plots.plot_classes(results, out / "classes.png")
-    plots.plot_confusion(results, out / "confusion.png")
+    judged = {"temperatures": plots.plot_temperatures, "classes": plots.plot_classes, "confusion": plots.plot_confusion}
+    for name, plot in judged.items():
+        if results["references"]:
+            plot(results, out / f"{name}.png")
+        else:  # of an earlier evaluation, with a judge
+            (out / f"{name}.png").unlink(missing_ok=True)
     plots.plot_curves({name: run.metrics() for name, run in models.items()}, out / "curves.png")
     plots.plot_samples(*pictures(models, dataset, config), out / "samples.png")
     print(text)
@@ -96,10 +105,22 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
     return first.direction, config.image_size or first.image_size
 
 
-def chosen_judge(config: Config, direction: str) -> str:
-    """Return the name of the judge; ValueError if it cannot judge the images of this direction."""
+def common_data(models: list[Run], config: Config) -> Path | None:
+    """Return the folder of the data to measure on, by default those of all trainings; None for drawn scenes."""
+    first = models[0]
+    for run in models[1:] if config.data is None else ():
+        if run.data(None) != first.data(None):
+            raise ValueError(f"{run.path} was trained on {place.name_of(run.data(None))} and {first.path} on "
+                             f"{place.name_of(first.data(None))}: choose with --data")
+    return first.data(config.data)
+
+
+def chosen_judge(config: Config, direction: str) -> str | None:
+    """Return the name of the judge, None for no judge; ValueError if it cannot judge the images of this direction."""
     name = config.judge or ("colors" if direction == "photo2label" else None)
-    if name is None or (name == "colors") != (direction == "photo2label"):
+    if name is None and config.judge_weights is not None:
+        raise ValueError(f"--judge-weights {config.judge_weights}: give --judge too, espnet-camvid or pspnet")
+    if name is not None and (name == "colors") != (direction == "photo2label"):
         raise ValueError(f"--judge {name}: photos need one of espnet-camvid, pspnet, and label maps colors; these runs "
                          f"are {direction}")
     return name
@@ -123,6 +144,7 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
     options: dict[str, Any] = {"repeats": config.repeats, "batch_size": config.batch_size, "seed": config.seed,
                                "guidance": run.guidance(config.guidance)}
     log_prob = (dataset, config.draws, config.batch_size, config.seed)
+    there_and_back = partial(reconstruction, run, dataset, config.batch_size, config.seed)
     scores = []
     for temperature in progress.bar(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
         judged = partial(judge_samples, run, dataset, judge, temperature, **options)
@@ -134,6 +156,7 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "training": training_cost(run, dataset[0]),
         "bits_per_dim": kept.get("bits_per_dim", lambda: bits(run, *log_prob)) if run.is_flow else None,
+        "reconstruction": kept.get("reconstruction", there_and_back) if run.is_flow else None,
         "scores": scores,
     }
 

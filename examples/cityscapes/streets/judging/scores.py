@@ -60,16 +60,17 @@ class Scores:
 
 @torch.no_grad()
 def judge_samples(
-    run: Run, dataset: Dataset, judge: Judge, temperature: float | Sequence[float] | None, repeats: int,
+    run: Run, dataset: Dataset, judge: Judge | None, temperature: float | Sequence[float] | None, repeats: int,
     batch_size: int, seed: int, guidance: float = 0.0
 ) -> dict[str, Any]:
     """Score ``repeats`` syntheses of a split, each a sample of every scene, and measure their differences.
 
     ``temperature`` is None for a model that has none. ``distance`` is the root mean square difference between two
     samples of a scene, with images in 0 to 1, and ``changed`` the percentage of pixels whose class the judge changes
-    between them: means over all pairs of samples and all scenes.
+    between them: means over all pairs of samples and all scenes. Without a judge there are no scores, and ``changed``
+    is None.
     """
-    scores = [Scores(judge) for _ in range(repeats)]
+    scores = [] if judge is None else [Scores(judge) for _ in range(repeats)]
     distances: list[Tensor] = []
     changes: list[Tensor] = []
     pairs = run.pairs(seed)
@@ -77,20 +78,24 @@ def judge_samples(
         context = pairs.context(batch)
         samples = to_bytes(run.sample(repeats, context, 1.0 if temperature is None else temperature, pairs.noise,
                                       guidance))
-        classes = judge(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
-        for i, score in enumerate(scores):
-            score.add(classes[:, i], batch["label"])
         for i, j in combinations(range(repeats), 2):
             difference = (samples[:, i].float() - samples[:, j].float()) / 255
             distances.append(difference.square().flatten(1).mean(1).sqrt())
-            changes.append(100 * (classes[:, i] != classes[:, j]).float().flatten(1).mean(1))
-    results = [score.compute() for score in scores]
+        if judge is None:
+            continue
+        classes = judge(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
+        for i, score in enumerate(scores):
+            score.add(classes[:, i], batch["label"])
+        changes += [100 * (classes[:, i] != classes[:, j]).float().flatten(1).mean(1)
+                    for i, j in combinations(range(repeats), 2)]
     summary: dict[str, Any] = {"temperature": temperature, "guidance": guidance}
-    for name in SCORES:
-        summary[name] = mean_and_deviation([result[name] for result in results])
-    summary["class_iou"] = {name: sum(result["class_iou"][name] for result in results) / repeats
-                            for name in results[0]["class_iou"]}
-    summary["confusion"] = results[0]["confusion"]
+    results = [score.compute() for score in scores]
+    if results:
+        for name in SCORES:
+            summary[name] = mean_and_deviation([result[name] for result in results])
+        summary["class_iou"] = {name: sum(result["class_iou"][name] for result in results) / repeats
+                                for name in results[0]["class_iou"]}
+        summary["confusion"] = results[0]["confusion"]
     for name, values in (("distance", distances), ("changed", changes)):
         summary[name] = float(torch.cat(values).mean()) if values else None
     return summary

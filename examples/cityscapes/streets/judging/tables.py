@@ -12,15 +12,27 @@ REFERENCES = {"real": "real images (ceiling)", "mean colours": "mean colour of e
 """Titles of the ceiling and the floors."""
 
 
+def judged(results: Results) -> bool:
+    """Tell if a judge scored the samples."""
+    return bool(results["references"])
+
+
 def best(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the scores at the temperature of the highest mean IoU."""
+    """Return the scores at the temperature of the highest mean IoU; without a judge, at that nearest to 1."""
+    if not all("mean_iou" in score for score in scores):
+        return plain(scores)
     return max(scores, key=lambda score: score["mean_iou"]["mean"])
+
+
+def plain(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the scores at temperature 1, or at the nearest to it."""
+    return min(scores, key=lambda score: off_one(score["temperature"]))
 
 
 def shown(run: dict[str, Any]) -> list[dict[str, Any]]:
     """Choose the scores of a run for Table 1: at temperature 1 (or the nearest), and at the best if different."""
-    plain = min(run["scores"], key=lambda score: off_one(score["temperature"]))
-    return [plain] if best(run["scores"]) is plain else [plain, best(run["scores"])]
+    at_one, at_best = plain(run["scores"]), best(run["scores"])
+    return [at_one] if at_best is at_one else [at_one, at_best]
 
 
 def off_one(temperature: float | Sequence[float] | None) -> float:
@@ -30,21 +42,27 @@ def off_one(temperature: float | Sequence[float] | None) -> float:
 
 def markdown(results: Results) -> str:
     """Write Table 1 (all models), Table 2 (all temperatures) and the table of classes in Markdown."""
-    settings = results["settings"]
+    settings, scored = results["settings"], judged(results)
     height, width = settings["image_size"]
+    measures = [*SCORES.values(), "distance", "changed"] if scored else ["distance"]
     lines = [
-        f"{settings['pairs']} pairs of `{settings['split']}` at {height}x{width}, judge {settings['judge']}, "
-        f"{settings['repeats']} syntheses. Bits per dimension: mean ± standard error over the pairs, of "
-        f"{settings['draws']} draw(s) of dequantization noise. Scores in percent: mean ± standard deviation over the "
-        "syntheses. Distance: root mean square difference of two samples of a scene, images in 0 to 1; changed: "
-        "percentage of pixels whose class the judge changes between them. GFLOP an image: of a training step.", "",
-        *table(["model", "bits per dimension", "temperature", *SCORES.values(), "distance", "changed", "parameters",
-                "images seen", "GFLOP an image"], table_1(results)), "",
+        f"{settings['pairs']} pairs of {settings['data']}, split `{settings['split']}`, at {height}x{width}, "
+        f"{'judge ' + settings['judge'] if scored else 'no judge'}, {settings['repeats']} syntheses. "
+        "Bits per dimension: mean ± standard error over the pairs, of "
+        f"{settings['draws']} draw(s) of dequantization noise. "
+        f"{'Scores in percent: mean ± standard deviation over the syntheses. ' * scored}"
+        "Distance: root mean square difference of two samples of a scene, images in 0 to 1. "
+        f"{'Changed: percentage of pixels whose class the judge changes between them. ' * scored}"
+        "Reconstruction: largest difference of an image from what its noise gives back. "
+        "GFLOP an image: of a training step.", "",
+        *table(["model", "bits per dimension", "temperature", *measures, "reconstruction", "parameters", "images seen",
+                "GFLOP an image"], table_1(results)), "",
     ]
     if any(len(run["scores"]) > 1 for run in results["runs"].values()):
-        lines += [*table(["model", "temperature", *SCORES.values(), "distance", "changed"], table_2(results)), ""]
-    lines += ["IoU of each class, at each model's best temperature:", "",
-              *table(["class", *results["runs"], *results["references"]], table_of_classes(results)), ""]
+        lines += [*table(["model", "temperature", *measures], table_2(results)), ""]
+    if scored:
+        lines += ["IoU of each class, at each model's best temperature:", "",
+                  *table(["class", *results["runs"], *results["references"]], table_of_classes(results)), ""]
     return "\n".join(lines)
 
 
@@ -54,13 +72,20 @@ def table_1(results: Results) -> Iterator[list[str]]:
         bits, training = run["bits_per_dim"], run["training"]
         first = [name, "" if bits is None else bits_cell(bits)]
         cost = ["", ""] if training is None else [f"{training['images']:,}", f"{training['gflop_per_image']:.1f}"]
-        last = [f"{run['parameters']:,}", *cost]
+        last = [reconstruction_cell(run["reconstruction"]), f"{run['parameters']:,}", *cost]
         for score in shown(run):
             yield [*first, *row_of(score), *last]
-            first, last = [name, ""], [""] * 3
+            first, last = [name, ""], [""] * 4
     for name, title in REFERENCES.items():
         if score := results["references"].get(name):
-            yield [title, "", "", *(f"{score[key]:.2f}" for key in SCORES), "", "", "", "", ""]
+            yield [title, "", "", *(f"{score[key]:.2f}" for key in SCORES), *[""] * 6]
+
+
+def reconstruction_cell(figures: dict[str, Any] | None) -> str:
+    """Format the largest difference of a reconstruction; nothing for a model that has none."""
+    if figures is None:
+        return ""
+    return "not finite" if figures["largest"] is None else f"{figures['largest']:.1e}"
 
 
 def bits_cell(bits: dict[str, Any]) -> str:
@@ -91,10 +116,11 @@ def row_of(score: dict[str, Any]) -> list[str]:
     temperature = "" if score["temperature"] is None else text(score["temperature"])
     if score.get("guidance"):  # older evaluations lack it
         temperature += f", guidance {score['guidance']:g}"
-    scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES]
-    if score["distance"] is None:  # of a single sample
-        return [temperature, *scores, "", ""]
-    return [temperature, *scores, f"{score['distance']:.3f}", f"{score['changed']:.1f}"]
+    scores = [number(score[key]["mean"], score[key]["deviation"], 2) for key in SCORES if key in score]
+    distance = "" if score["distance"] is None else f"{score['distance']:.3f}"  # None of a single sample
+    if not scores:
+        return [temperature, distance]
+    return [temperature, *scores, distance, "" if score["changed"] is None else f"{score['changed']:.1f}"]
 
 
 def number(mean: float, deviation: float | None, digits: int) -> str:

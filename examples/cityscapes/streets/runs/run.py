@@ -9,12 +9,13 @@ from torch import Tensor
 
 from condflows.trace import Context
 from models import MODELS
+from streets.config.data import folder
 from streets.config.training import given_labels
 from streets.data.pairs import Pairs
 from streets.runs import samples
 from streets.runs.configuration import read_config
 from streets.runs.curves import Row, read_curves
-from streets.runs.weights import load_model, weights_file
+from streets.runs.weights import has_training, load_model, weights_file
 
 
 class Run:
@@ -33,6 +34,23 @@ class Run:
         """Return the conversion of a data set's batches into inputs of the model."""
         return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed,
                      given_labels(self.name, self.direction))
+
+    def data(self, asked: Path | None) -> Path | None:
+        """Return the folder of the data that an option asks for, else of those of the training; None for drawn scenes.
+
+        Raises:
+            ValueError: nothing is asked for, and the model was exported without the place of its data.
+            FileNotFoundError: nothing is asked for, and the folder of the training has gone.
+        """
+        if asked is not None:
+            return folder(asked)
+        advice = "give --data with the folder to use, or --data generated for drawn scenes"
+        if "data" not in self.config and not has_training(self.path):
+            raise ValueError(f"{self.path} is an exported model, which does not say where its data are: {advice}")
+        stored = self.config.get("data")
+        if stored is not None and not Path(stored).is_dir():
+            raise FileNotFoundError(f"{self.path} was trained on {stored}, and there is no such folder now: {advice}")
+        return stored and Path(stored)
 
     def cities(self, data: Path | None) -> tuple[str, ...]:
         """Return the cities of a data set that the model was trained on; none stands for all of them.

@@ -14,7 +14,7 @@ from streets.runs.run import Run
 from streets.system import processes, progress
 from streets.using.augmenting import augment, check_augment
 from streets.using.drawing import draw, save_grid
-from streets.using.scenes import choose, open_run
+from streets.using.scenes import choose, open_run, with_data
 
 
 def sample(config: Config) -> None:
@@ -26,6 +26,8 @@ def sample(config: Config) -> None:
     run, size = open_run(config)
     temperatures = {text(t): t for t in config.temperature or (0.8 if run.is_flow else 1.0,)}
     config = dataclasses.replace(config, guidance=guidance_of(run, config))
+    if not config.label_maps and not config.photos:
+        config = with_data(run, config)
     for temperature in temperatures.values():
         check_temperature(temperature, run.name, run.levels)
     if config.augment is None and (shard, count) != (0, 1):

@@ -1,18 +1,21 @@
 """Scenes to use a trained model on: from a data set, drawn, or from single files."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from streets.config.sampling import Config
 from streets.config.transfer import Config as TransferConfig
 from streets.data.datasets import open_split, spread
 from streets.data.reading import read_label_map, read_photo
 from streets.runs.run import Run
+from streets.system import processes
 from streets.system.devices import choose_device
 
 SCENES = 4
 """Number of scenes in a grid if no option gives it."""
+Options = TypeVar("Options", Config, TransferConfig)
 
 
 def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
@@ -22,6 +25,14 @@ def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
     size = config.image_size or run.image_size
     run.check_size(size)
     return run, size
+
+
+def with_data(run: Run, config: Options) -> Options:
+    """Return the options with the folder of the data to use, by default those of the training, which is then said."""
+    data = run.data(config.data)
+    if config.data is None and data is not None and processes.rank() == 0:
+        print(f"scenes of {data}, which {run.path} was trained on", flush=True)
+    return dataclasses.replace(config, data=data)
 
 
 def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) -> Any:

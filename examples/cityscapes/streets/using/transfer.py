@@ -8,7 +8,7 @@ from streets.runs.directory import writing
 from streets.runs.pictures import save_picture
 from streets.runs.run import Run
 from streets.using.drawing import save_grid, tensors
-from streets.using.scenes import find, open_run, open_scenes
+from streets.using.scenes import find, open_run, open_scenes, with_data
 
 REFUSED = {
     "glow": "it reads no label map, so every result would be the content as it was",
@@ -59,6 +59,6 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
     if not config.content or len(config.content) != len(config.structure):
         raise ValueError(f"expected as many scenes of --content as of --structure, got {len(config.content)} and "
                          f"{len(config.structure)}: give an equal number of both, at least one")
-    dataset = open_scenes(run, config, size)
+    dataset = open_scenes(run, with_data(run, config), size)
     return [(dataset[a], dataset[b])
             for a, b in zip(find(dataset, config.content), find(dataset, config.structure), strict=True)]

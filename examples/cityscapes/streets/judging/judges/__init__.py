@@ -18,6 +18,11 @@ __all__ = ["JUDGES", "Judge", "class_indices", "load_judge"]
 JUDGES: dict[str, Callable[[Path | None, str | torch.device], Judge]] = {
     "espnet-camvid": espnet.load, "pspnet": pspnet.load, "colors": colors.load
 }
+SOURCES = {
+    "espnet-camvid": "the CamVid weights of ESPNet's authors (github.com/sacmehta/ESPNet)",
+    "pspnet": "a directory of train_classifier.py, or an official checkpoint (github.com/hszhao/semseg)",
+}
+"""Weights that a judge can have."""
 
 
 def load_judge(name: str, weights: Path | None = None, device: str | torch.device = "cpu") -> Judge:
@@ -25,9 +30,15 @@ def load_judge(name: str, weights: Path | None = None, device: str | torch.devic
 
     Raises:
         FileNotFoundError: there are no weights in that place.
-        ValueError: an unknown name, damaged weights, or those of another network, of which the first key that differs
-            is named with both shapes.
+        ValueError: an unknown name, no or damaged weights, or those of another network, of which the first key that
+            differs is named with both shapes.
     """
     if name not in JUDGES:
         raise ValueError(f"expected a judge of {', '.join(JUDGES)}, got {name!r}: pass one of these names")
+    if name in SOURCES and (weights is None or not weights.exists()):
+        advice = f"give --judge-weights the path of {SOURCES[name]}"
+        if weights is None:
+            raise ValueError(f"--judge {name}: expected a file of weights, got none: {advice}, or leave --judge out to "
+                             "measure without a judge")
+        raise FileNotFoundError(f"--judge {name}: expected weights in {weights}, but there is no such file: {advice}")
     return JUDGES[name](weights, device)
