@@ -392,8 +392,7 @@ def test_torchrun_makes_the_set_of_one_process(run, root, augmented, tmp_path):
     assert result.returncode == 0, result.stderr
     assert sorted(result.stdout.splitlines()) == [f"{out}: 4 pairs written, 0 were there (shard 1 of 2)",
                                                   f"{out}: 6 pairs written, 0 were there (shard 0 of 2)"]
-    assert "scenes of shard 0 of 2: 100%" in result.stderr
-    assert "shard 1 of 2:" not in result.stderr
+    assert "scenes of shard" not in result.stderr  # in a log short work has no line
     assert files(out) == files(augmented)
 
 

@@ -32,7 +32,7 @@ CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "
           "label_dropout", "guidance", "data", "data_statistics", "versions")
 """Keys of a run's config.json that an exported one keeps; of data only that they were drawn, and no path."""
 DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
-                            "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0}
+                            "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0, "data": None}
 """Values of the keys that older runs lack."""
 
 CARD = """
@@ -88,7 +88,7 @@ class Pretrained(
         super().__init__()
         given = DEFAULTS | json.loads(json.dumps(dict(config), default=str))
         configuration.check_config(given, "config")
-        if given.get("data") is not None:
+        if given["data"] is not None:
             del given["data"]
         self.config: dict[str, Any] = {key: given[key] for key in CONFIG if key in given}
         self.model: Any = configuration.build_model(self.config, "config")
