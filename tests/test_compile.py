@@ -28,8 +28,9 @@ from condflows import (
 from condflows.conditioners import ConvConditioner, CouplingConditioner, GlobalConditioner, MLPConditioner
 from condflows.testing import perturb
 from models import MODELS
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 
-FLOWS = [name for name in MODELS if name != "pix2pix"]
+FLOWS = [name for name in MODELS if name not in WITHOUT_LIKELIHOOD]
 
 
 @pytest.fixture(autouse=True)

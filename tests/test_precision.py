@@ -9,8 +9,9 @@ from torch.utils._pytree import tree_leaves
 from condflows import Bijector, PairedFlow, bits_per_dim, initialize
 from condflows.testing import perturb
 from models import MODELS
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 
-FLOWS = [name for name in MODELS if name != "pix2pix"]
+FLOWS = [name for name in MODELS if name not in WITHOUT_LIKELIHOOD]
 BF16 = torch.bfloat16
 
 

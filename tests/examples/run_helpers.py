@@ -18,6 +18,7 @@ from PIL import Image
 
 from condflows.testing import perturb
 from models import MODELS
+from streets.config.kinds import OF_LABEL_IDS
 from streets.data.drawn import StreetScenes
 from streets.runs import directory, weights
 
@@ -64,8 +65,9 @@ def make_run(path, name="full_glow", **config):
         name: its model.
         config: entries of its configuration, in place of these.
     """
-    arguments = {"depth": 5, "width": 4} if name == "pix2pix" else {"steps": (1, 1), "width": 4}
-    if name == "encoded_glow":
+    depth = {"pix2pix": 5, "flow_matching": 3}
+    arguments = {"depth": depth[name], "width": 4} if name in depth else {"steps": (1, 1), "width": 4}
+    if name in OF_LABEL_IDS:
         arguments["classes"] = 34
     if config.get("boundaries"):
         arguments["side_channels"] = 1

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import train
 from models import MODELS
+from streets.config.kinds import OF_LABEL_IDS, WITHOUT_LIKELIHOOD
 from streets.training import costs
-from streets.training.adversarial import Adversarial
-from streets.training.likelihood import Likelihood
+from streets.training.objectives import make_objective
 from streets.training.options import model_arguments
 
 FLOW = ["--steps", "1", "1"]
@@ -28,8 +28,7 @@ import torch
 import train
 from models import MODELS
 from streets.training import costs
-from streets.training.adversarial import Adversarial
-from streets.training.likelihood import Likelihood
+from streets.training.objectives import make_objective
 from streets.training.options import model_arguments
 
 def status(entry):
@@ -41,7 +40,7 @@ config = train.parse(sys.argv[1:])
 # Prints by how much the memory of the process grew in a step, and the tensors that were there before.
 MEASURE = READ + """
 model = MODELS[config.model](**model_arguments(config)).to(memory_format=torch.channels_last)
-objective = (Adversarial if config.model == "pix2pix" else Likelihood)(model, config)
+objective = make_objective(model, config)
 
 def update(height, width):
     shape = (config.batch_size // config.accumulate, 3, height, width)
@@ -84,12 +83,12 @@ def script(text, *arguments):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parameters_and_operations_are_those_of_a_real_step(name):
-    arguments = ["--model", name, "--width", "8", *(FLOW if name != "pix2pix" else [])]
+    arguments = ["--model", name, "--width", "8", *(FLOW if name not in WITHOUT_LIKELIHOOD else [])]
     config = options(*arguments, "--batch-size", "2")
     model = MODELS[name](**model_arguments(config))
-    objective = (Adversarial if name == "pix2pix" else Likelihood)(model, config)
+    objective = make_objective(model, config)
     given, x_b = torch.rand(2, 2, 3, *config.image_size)
-    if name == "encoded_glow":
+    if name in OF_LABEL_IDS:
         given = torch.randint(34, (2, 1, *config.image_size))
     with FlopCounterMode(display=False) as counter:
         objective.update([(given, x_b)])

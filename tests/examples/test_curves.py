@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import train
-from streets.runs import checkpoints
+from streets.runs import checkpoints, curves
 from streets.runs.curves import read_curves
 from streets.system.command_line import LONGEST, one_line
 
@@ -18,6 +18,19 @@ OPTIONS = ["--model", "full_glow", "--width", "4", "--steps", "1", "1", "--conte
 
 AFTER = ["6", "6", "7", "8", "8", "8"]
 """Steps of the rows that follow on the last checkpoint: the end of the third epoch, and the fourth."""
+
+
+def test_a_run_of_fewer_columns_keeps_them(tmp_path):
+    """Go on with a table of an older version, which had no column for the velocity of flow matching."""
+    older = [name for name in curves.COLUMNS if name != "velocity_error"]
+    (tmp_path / "metrics.csv").write_text(",".join(older) + "\n" + "1,1,step,0.5" + "," * (len(older) - 4) + "\n")
+    log = curves.Logger(tmp_path, 1, (tmp_path / "metrics.csv").stat().st_size)
+    log.write("step", 2, 1, loss=0.25, bits_per_dim=5.0, learning_rate=0.1)
+    log.close()
+    rows = read_curves(tmp_path / "metrics.csv")
+    assert [list(row) for row in rows] == [older, older]
+    assert [(row["step"], row["loss"], row["bits_per_dim"], row["learning_rate"]) for row in rows] == [
+        ("1", "0.5", "", ""), ("2", "0.25", "5", "0.1")]
 
 
 @pytest.fixture(scope="module")

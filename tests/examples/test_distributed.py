@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import train
 from models import MODELS
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.data.loading import Order
 from streets.runs import checkpoints
 from streets.system import processes
@@ -21,7 +22,7 @@ FLOW = ["--steps", "1", "1"]
 
 
 def options_of(name):
-    return OPTIONS if name == "pix2pix" else [*OPTIONS, *FLOW]
+    return OPTIONS if name in WITHOUT_LIKELIHOOD else [*OPTIONS, *FLOW]
 
 
 def torchrun(count, *command, **options):

@@ -179,15 +179,17 @@ def call(*arguments):
 
 
 def test_the_script_on_several_models(tmp_path, brightness, capsys, monkeypatch):
-    models = "full_glow", "c_glow_v2", "glow", "pix2pix"
+    models = "full_glow", "c_glow_v2", "glow", "pix2pix", "flow_matching"
     paths = [make_run(tmp_path / name, name, image_size=(32, 64)) for name in models]
     out = tmp_path / "out"
     options = ["--generated", "4", "--judge", "pspnet", "--repeats", "2", "--temperatures", "0.5", "1", "--out", out,
                "--image-size", "32", "64"]
     call(*paths, *options)
     results = json.loads((out / "results.json").read_text())
-    assert list(results["runs"]) == ["full_glow", "c_glow_v2", "glow", "pix2pix"]
-    assert results["runs"]["pix2pix"]["bits_per_dim"] is None
+    assert list(results["runs"]) == [*models]
+    for name, temperatures in {"pix2pix": [None], "flow_matching": [0.5, 1.0]}.items():
+        assert results["runs"][name]["bits_per_dim"] is None
+        assert [score["temperature"] for score in results["runs"][name]["scores"]] == temperatures
     assert [score["temperature"] for score in results["runs"]["glow"]["scores"]] == [0.5, 1.0]
     training = results["runs"]["full_glow"]["training"]
     assert training["gflop_per_image"] > 0

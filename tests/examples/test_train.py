@@ -17,6 +17,7 @@ import train
 from models import MODELS
 from models.full_glow import full_glow
 from streets.config import temperatures
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.presets import PRESETS
 from streets.data import datasets
 from streets.data.pairs import Pairs, to_bytes
@@ -200,13 +201,14 @@ def test_a_directory_in_use_is_left_alone(tmp_path, capsys):
 def test_every_model_trains_and_loads(name, tmp_path):
     """Take a few steps on the same pairs: what validation looks at falls, and the weights give it again."""
     out, tiny = tmp_path / "run", [*SMALL, "--image-size", "32", "64", "--epochs", "4", "--warmup-steps", "0"]
-    steps = [] if name == "pix2pix" else ["--steps", "1", "1"]
+    steps = [] if name in WITHOUT_LIKELIHOOD else ["--steps", "1", "1"]
     train.main([*tiny, *steps, "--model", name, "--out", str(out)])
-    figure = "l1" if name == "pix2pix" else "bits_per_dim"
+    figure = {"pix2pix": "l1", "flow_matching": "velocity_error"}.get(name, "bits_per_dim")
     values = [float(row[figure]) for row in rows(out, "val")]
     assert values[-1] < values[0]
     run = Run(out)
-    assert run.is_flow == (name != "pix2pix")
+    assert run.has_likelihood == (figure == "bits_per_dim")
+    assert run.has_temperature == (name != "pix2pix")
     item = datasets.open_dataset(None, "val", (32, 64), 2, 0)[0]
     context = run.pairs().context(torch.utils.data.default_collate([item]))
     assert run.model.sample(2, context, 1.0).shape == (1, 2, 3, 32, 64)
@@ -250,11 +252,21 @@ def test_learned_noise_is_trained_with_the_model(model, tmp_path):
     assert bits(run, scenes, 3, 2, 0)["mean"] != values["mean"]
 
 
-@pytest.mark.parametrize("option", [["--dequantization", "variational"], ["--nets", "bfloat16"]])
-def test_options_that_are_for_flows_alone(option, capsys):
+@pytest.mark.parametrize(("model", "option", "message"), [
+    ("pix2pix", ["--dequantization", "variational"], "--dequantization variational: pix2pix has no likelihood"),
+    ("pix2pix", ["--nets", "bfloat16"], "--nets bfloat16: pix2pix has no nets of condflows"),
+    ("flow_matching", ["--dequantization", "variational"], "flow_matching has no likelihood"),
+    ("flow_matching", ["--compile"], "--compile: flow_matching has no steps of a flow"),
+    ("flow_matching", ["--source-weight", "1"], "--source-weight: flow_matching does not model"),
+    ("flow_matching", ["--steps", "1", "1"], "--steps: flow_matching has no such option"),
+    ("flow_matching", ["--temperature", "1,0.5,1"], "the noise of flow_matching has no levels"),
+    ("flow_matching", ["--image-size", "33", "64"], "--image-size 33 64: flow_matching expects multiples of 2"),
+])
+def test_options_that_are_for_flows_alone(model, option, message, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        train.main(["--model", "pix2pix", *option])
-    assert "--dequantization and --nets: pix2pix has no likelihood" in capsys.readouterr().err
+        train.main(["--model", model, "--generated", "8", "--init-pairs", "1", "--out", str(tmp_path / "run"), *option])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_nets_in_bfloat16_are_those_of_the_run(tmp_path):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
+
 
 def read(words: list[str]) -> float | tuple[float, ...]:
     """Read the text of an option: a number, or numbers joined by commas."""
@@ -35,12 +37,14 @@ Temperature = Annotated[float | tuple[float, ...], tyro.constructors.PrimitiveCo
 
 def check_temperature(temperature: float | Sequence[float], model: str, levels: int | None = None,
                       option: str = "--temperature") -> None:
-    """Refuse temperatures that are negative or infinite, any but 1 for pix2pix, and too many or few for the levels."""
+    """Refuse temperatures that are negative or infinite, that the model has not, and too many or few for its levels."""
     option = f"{option} {text(temperature)}"
     if not all(0 <= value < math.inf for value in each(temperature)):
         raise ValueError(f"{option}: a finite number of at least 0 is needed")
-    if model == "pix2pix" and temperature != 1:
-        raise ValueError(f"{option}: pix2pix has none, its only noise is dropout; leave it out")
+    if model in WITHOUT_TEMPERATURE and temperature != 1:
+        raise ValueError(f"{option}: {model} has none, its only noise is dropout; leave it out")
+    if isinstance(temperature, Sequence) and model in WITHOUT_LIKELIHOOD:
+        raise ValueError(f"{option}: the noise of {model} has no levels; give one temperature for all of it")
     if isinstance(temperature, Sequence) and levels not in (None, len(temperature)):
         raise ValueError(f"{option}: {model} has {levels} levels; give one temperature for all, or {levels} joined by "
                          "commas, finest first")

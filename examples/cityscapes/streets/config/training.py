@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from streets.config.kinds import OF_LABEL_IDS
 from streets.config.temperatures import Temperature
 
 START_OPTIONS = {"overwrite", "resume", "dry_run", "device"}
@@ -17,7 +18,7 @@ class Config:
     preset: Literal["small", "paper-256", "paper-512x1024", "native-1024x2048"] = "small"
     """Set of defaults; every other option overrides one of them."""
     model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix",
-                   "encoded_glow"] = "encoded_glow"
+                   "encoded_glow", "flow_matching"] = "encoded_glow"
     """Model to train, one of those in models/."""
     direction: Literal["label2photo", "photo2label"] = "label2photo"
     """Direction of the model: photos given label maps, or label maps given photos."""
@@ -47,7 +48,8 @@ class Config:
     steps: tuple[int, ...] | None = (4, 4, 4)
     """Number of flow steps in each level, finest first; None for those of the model in its paper."""
     width: int | None = 64
-    """Hidden channels of the coupling nets, or first channels of pix2pix; None for those of the model in its paper."""
+    """Hidden channels of the coupling nets, or first channels of pix2pix and flow_matching; None for the default of the
+    model."""
     context_width: int | None = None
     """Hidden channels of the nets that encode a condition; None for the default of the model."""
     checkpoint_activations: bool = False
@@ -81,7 +83,7 @@ class Config:
     and saved as the model."""
     label_dropout: float = 0.0
     """Share of the training pairs whose label map is hidden, so that the model knows photos without labels too, for
-    guidance; of encoded_glow alone."""
+    guidance; of encoded_glow and flow_matching alone."""
     flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
     crop: float = 1.0
@@ -118,4 +120,4 @@ class Config:
 
 def given_labels(model: str, direction: str) -> bool:
     """Tell if a model is given the map of label ids, not its colours."""
-    return model == "encoded_glow" and direction == "label2photo"
+    return model in OF_LABEL_IDS and direction == "label2photo"

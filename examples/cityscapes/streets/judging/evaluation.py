@@ -43,7 +43,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         models = [Run(path, config.weights, device) for path in config.runs]
         direction, size = common(models, config)
         for run in models:
-            if run.is_flow:
+            if run.has_temperature:
                 check_temperatures(config, run.name, run.levels)
         if config.guidance and not any(run.guidance(config.guidance) for run in models):
             raise ValueError(f"--guidance {config.guidance:g}: none of the runs was trained with --label-dropout, so "
@@ -146,7 +146,8 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
     log_prob = (dataset, config.draws, config.batch_size, config.seed)
     there_and_back = partial(reconstruction, run, dataset, config.batch_size, config.seed)
     scores = []
-    for temperature in progress.bar(config.temperatures if run.is_flow else [None], desc=str(run.path), leave=False):
+    temperatures = config.temperatures if run.has_temperature else [None]
+    for temperature in progress.bar(temperatures, desc=str(run.path), leave=False):
         judged = partial(judge_samples, run, dataset, judge, temperature, **options)
         guided = f", guidance {options['guidance']:g}" if options["guidance"] else ""
         scores.append(kept.get(f"scores at {temperature}{guided}", judged))
@@ -155,8 +156,8 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
         "model": run.name,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "training": training_cost(run, dataset[0]),
-        "bits_per_dim": kept.get("bits_per_dim", lambda: bits(run, *log_prob)) if run.is_flow else None,
-        "reconstruction": kept.get("reconstruction", there_and_back) if run.is_flow else None,
+        "bits_per_dim": kept.get("bits_per_dim", lambda: bits(run, *log_prob)) if run.has_likelihood else None,
+        "reconstruction": kept.get("reconstruction", there_and_back) if run.has_likelihood else None,
         "scores": scores,
     }
 
@@ -188,7 +189,7 @@ def pictures(models: dict[str, Run], dataset: Any, config: Config) -> tuple[list
     columns, titles = [batch[pairs.source], batch[pairs.target]], ["condition", "real"]
     for name, run in models.items():
         pairs = run.pairs(config.seed)
-        temperature = config.picture_temperature if run.is_flow else 1.0
+        temperature = config.picture_temperature if run.has_temperature else 1.0
         samples = run.sample(1, pairs.context(batch), temperature, pairs.noise, run.guidance(config.guidance))
         columns.append(to_bytes(samples[:, 0]).cpu())
         titles.append(name)

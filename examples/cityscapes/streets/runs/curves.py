@@ -14,7 +14,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from streets.system import files
 
-FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance"}
+FIGURES = {"bits_per_dim": "conditional bits per dimension", "l1": "L1 distance",
+           "velocity_error": "mean square error of the velocity"}
 """Figures that a validation looks at, by objective."""
 COLUMNS = ("step", "epoch", "split", "loss", *FIGURES, "source_bits_per_dim", "adversarial", "discriminator",
            "gradient_norm", "learning_rate", "images_per_second")
@@ -36,8 +37,10 @@ class Logger:
         self.path = out / "metrics.csv"
         rows = [] if length is None else cut(self.path, length)
         self.file = self.path.open("w" if length is None else "a", newline="", buffering=1)
-        self.csv = csv.DictWriter(self.file, COLUMNS)
-        if not self.path.stat().st_size:
+        with self.path.open(newline="") as written:
+            header = next(csv.reader(written), None)
+        self.csv = csv.DictWriter(self.file, header or COLUMNS)  # runs of older versions have fewer columns
+        if not header:
             self.csv.writeheader()
         # TensorBoard drops what an earlier process logged from this step on, the step itself included. It reads
         # its files by their names, which begin with the second of their making: this one needs a later second.
@@ -174,7 +177,7 @@ def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
                       if row["split"] == split and row.get(column)]
             axes.plot(*np.array(points or [(0, math.nan)]).T, label=split, linewidth=1)
         axes.set_xlabel("step")
-    left.set_ylabel("loss, nats per dimension" if figure == "bits_per_dim" else "loss of the generator")
+    left.set_ylabel({"bits_per_dim": "loss, nats per dimension", "l1": "loss of the generator"}.get(figure, "loss"))
     right.set_ylabel(FIGURES[figure])
     right.legend()
     with files.written(out / "curves.png") as partial:

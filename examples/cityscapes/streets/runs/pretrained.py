@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.trace import Context
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import given_labels
 from streets.runs import configuration
 from streets.runs import weights as stored
@@ -128,7 +129,7 @@ class Pretrained(
         return self.model(*inputs, **options)
 
     def log_prob(self, inputs: Tensor, context: Context = None) -> Tensor:
-        """Return the log-density ``(batch,)`` of x_b given the context, in nats; pix2pix has none."""
+        """Return the log-density ``(batch,)`` of x_b given the context, in nats, if the model has one."""
         return self.model.log_prob(inputs, context)
 
     def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
@@ -141,9 +142,9 @@ class Pretrained(
         (height, width), direction = self.config["image_size"], self.config["direction"]
         given, wanted = IMAGES[direction]
         facts = {"model": self.config["model"], "direction": direction, "height": height, "width": width,
-                 "version": configuration.versions()["condflows"], "flow": self.config["model"] != "pix2pix",
-                 "boundaries": self.config["boundaries"], "given": given, "wanted": wanted,
-                 "labels": given_labels(self.config["model"], direction)}
+                 "version": configuration.versions()["condflows"],
+                 "flow": self.config["model"] not in WITHOUT_LIKELIHOOD, "given": given, "wanted": wanted,
+                 "boundaries": self.config["boundaries"], "labels": given_labels(self.config["model"], direction)}
         return super().generate_model_card(*args, **facts | options)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from condflows.trace import Context
 from models import MODELS
 from streets.config.data import folder
+from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.config.training import given_labels
 from streets.data.pairs import Pairs
 from streets.runs import samples
@@ -27,7 +28,8 @@ class Run:
         self.model = load_model(path, self.weights.name).to(self.device)
         self.name: str = self.config["model"]
         self.image_size: tuple[int, int] = tuple(self.config["image_size"])
-        self.is_flow = self.name != "pix2pix"
+        self.has_likelihood = self.name not in WITHOUT_LIKELIHOOD
+        self.has_temperature = self.name not in WITHOUT_TEMPERATURE
         self.direction: str = self.config.get("direction", "label2photo")
 
     def pairs(self, seed: int = 0) -> Pairs:

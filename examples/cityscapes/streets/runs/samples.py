@@ -8,6 +8,7 @@ from torch import Tensor
 
 from condflows import by_level, guide
 from condflows.trace import Context, context_tensors
+from models.flow_matching import FlowMatching
 from streets.data.labels import UNKNOWN
 
 
@@ -23,9 +24,11 @@ def sample(model: Any, number: int, context: Context, temperature: float | Seque
         generator: draws the noise.
         guidance: weight by which a model of ``--label-dropout`` moves away from photos without labels.
     """
+    laid_out: Any = temperature
+    if isinstance(model, FlowMatching):  # whose guidance is its own, and whose noise has no levels
+        return model.sample(number, context, laid_out, generator, guidance)
     if guidance:
         model = guide(model, guidance, nothing=UNKNOWN)
-    laid_out: Any = temperature
     if isinstance(temperature, Sequence):
         laid_out = by_level(temperature, (3, *context_tensors(context)[0].shape[2:]))
     return model.sample(number, context, laid_out, generator)

@@ -1,4 +1,4 @@
-"""The objective of a model: maximum likelihood of flows, an adversarial loss of pix2pix."""
+"""The objective of a model: maximum likelihood of flows, an adversarial loss of pix2pix, matching of velocities."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -11,13 +11,16 @@ from streets.config.training import Config
 from streets.training.adversarial import Adversarial
 from streets.training.descent import Batch, snapshot
 from streets.training.likelihood import Likelihood
+from streets.training.matching import Matching
 
-Objective = Likelihood | Adversarial
+Objective = Likelihood | Adversarial | Matching
+OBJECTIVES: dict[str, Any] = {"pix2pix": Adversarial, "flow_matching": Matching}
+"""Objectives of the models that have no likelihood."""
 
 
 def make_objective(model: Any, config: Config) -> Objective:
     """Make the objective that the model of a configuration is trained with."""
-    return (Adversarial if config.model == "pix2pix" else Likelihood)(model, config)
+    return OBJECTIVES.get(config.model, Likelihood)(model, config)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Subset
 
 import condflows
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import START_OPTIONS, Config
 from streets.data import loading
 from streets.data.crops import Crops
@@ -141,7 +142,7 @@ def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict
     generator = torch.Generator().manual_seed(config.seed)
     first = torch.randperm(len(train_set), generator=generator)[: config.init_pairs]
     (batch,) = loading.loader(Subset(train_set, first.tolist()), 0, batch_size=len(first))
-    if config.model != "pix2pix":
+    if config.model not in WITHOUT_LIKELIHOOD:
         context, x_b = pairs(batch)
         condflows.initialize(model, x_b, context=context)
     channels = {kind: batch[kind].double().transpose(0, 1).flatten(1) / 255 for kind in ("condition", "photo")}

@@ -6,6 +6,7 @@ from typing import Any
 
 from models import MODELS
 from streets.config.checks import check_counts, check_finite
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.temperatures import check_temperature
 from streets.config.training import Config
 from streets.data.labels import CLASSES
@@ -13,6 +14,8 @@ from streets.data.png import MOST_SIDE
 
 MOST_STEPS = 1000
 """Largest number of steps of a level."""
+LEAST_DEPTH = {"pix2pix": 5, "flow_matching": 1}
+"""Least number of times that a model without steps halves the image."""
 
 
 def check(config: Config) -> None:
@@ -30,9 +33,11 @@ def check(config: Config) -> None:
         raise ValueError(f"--ema {config.ema}: a number between 0 and 1 is needed, for example 0.999")
     if config.resume and (config.overwrite or config.out is None):
         raise ValueError("--resume goes on with the run in --out: give that directory, and leave out --overwrite")
-    if config.model == "pix2pix" and (config.dequantization, config.nets) != ("uniform", "float32"):
-        raise ValueError("--dequantization and --nets: pix2pix has no likelihood and no conditioners, which they are "
-                         "for; leave them out")
+    if config.model in WITHOUT_LIKELIHOOD and config.dequantization != "uniform":
+        raise ValueError(f"--dequantization {config.dequantization}: {config.model} has no likelihood, which it is "
+                         "for; leave it out")
+    if config.model == "pix2pix" and config.nets != "float32":
+        raise ValueError(f"--nets {config.nets}: pix2pix has no nets of condflows, which it is for; leave it out")
     if not 0 < config.crop <= 1:
         raise ValueError(f"--crop {config.crop:g}: a number above 0 and up to 1 is needed, for example 0.85")
     if config.crop < 1 and config.data is None:
@@ -68,8 +73,8 @@ def model_arguments(config: Config) -> dict[str, Any]:
     if "depth" in accepted:  # as many levels as the size allows
         divisor = math.gcd(height, width)
         arguments["depth"] = min(accepted["depth"].default, (divisor & -divisor).bit_length() - 1)
-        if arguments["depth"] < 5:
-            raise ValueError(f"--image-size {height} {width}: {config.model} expects multiples of 32")
+        if arguments["depth"] < (least := LEAST_DEPTH[config.model]):
+            raise ValueError(f"--image-size {height} {width}: {config.model} expects multiples of {2**least}")
     else:
         levels = len(arguments.get("steps", accepted["steps"].default))
         check_temperature(config.temperature, config.model, levels)

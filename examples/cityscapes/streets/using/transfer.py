@@ -13,6 +13,7 @@ from streets.using.scenes import find, open_run, open_scenes, with_data
 REFUSED = {
     "glow": "it reads no label map, so every result would be the content as it was",
     "pix2pix": "it cannot turn a photo into noise",
+    "flow_matching": "it goes from noise to photos alone",
 }
 """Models that cannot transfer content, and the reasons."""
 

@@ -1,0 +1,6 @@
+"""What models can do, by name: options are checked before the models, and with them torch, are imported."""
+
+WITHOUT_LIKELIHOOD = {"pix2pix", "flow_matching"}
+WITHOUT_TEMPERATURE = {"pix2pix"}
+OF_LABEL_IDS = {"encoded_glow", "flow_matching"}
+"""Models that read the ids of a label map, not its colours."""
