@@ -7,7 +7,8 @@
     training   from options to a trained model: objectives, opening, loop, costs of a step
     judging    segmentation networks, scores, tables and plots
     using      samples, synthetic data sets, transfer of content
+    demo       the page to paint on
 
 ``config`` and ``system`` import no other room, ``data`` imports these two, ``runs`` all three and ``models``, and the
-rest may import all of them. No room imports a script.
+rest may import all of them; ``demo`` may import every room. No room imports a script.
 """

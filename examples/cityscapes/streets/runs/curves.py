@@ -166,9 +166,8 @@ def is_number(text: str) -> bool:
     return True
 
 
-def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
-    """Plot ``metrics.csv``: the loss of every step, and the figure of training and validation."""
-    rows = read_curves(out / "metrics.csv")
+def plot_curves(rows: Sequence[Row], figure: str = "bits_per_dim") -> Figure:
+    """Plot rows of ``metrics.csv``: the loss of every step, and the figure of training and validation."""
     plot = Figure(figsize=(10, 3.5), layout="constrained")
     left, right = plot.subplots(1, 2)
     for axes, column, splits in ((left, "loss", ("step",)), (right, figure, ("train", "val"))):
@@ -180,5 +179,11 @@ def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
     left.set_ylabel({"bits_per_dim": "loss, nats per dimension", "l1": "loss of the generator"}.get(figure, "loss"))
     right.set_ylabel(FIGURES[figure])
     right.legend()
+    return plot
+
+
+def save_curves(out: Path, figure: str = "bits_per_dim") -> None:
+    """Plot ``metrics.csv`` into ``curves.png``."""
+    plot = plot_curves(read_curves(out / "metrics.csv"), figure)
     with files.written(out / "curves.png") as partial:
         plot.savefig(partial, dpi=110, format="png")

@@ -1,5 +1,7 @@
 """Transfer of one photo's content to the structure of another label map (section 5.4 of the Full-Glow paper)."""
 
+from torch import Tensor
+
 from streets.config.transfer import Config
 from streets.data.items import Item
 from streets.data.pairs import to_bytes
@@ -33,19 +35,25 @@ def transfer(config: Config) -> None:
 
 def put(run: Run, content: Item, structure: Item, config: Config) -> list:
     """Put a content on a structure, write the images, and return them, content first."""
-    context, photo = tensors(run, content, config.seed)
-    noise = run.model.transform_to_noise(photo, context)
-    result = run.model.transform_from_noise(noise, tensors(run, structure, config.seed)[0])
-    error = float((run.model.transform_from_noise(noise, context) - photo).abs().max())
     name = f"{content['name']}_on_{structure['name']}"
+    result, error = move(run, content, structure, config.seed)
     images = {f"{content['name']}_content": content["photo"],
-              f"{structure['name']}_structure": structure["condition"], name: to_bytes(result[0], name).cpu()}
+              f"{structure['name']}_structure": structure["condition"], name: result}
     if "photo" in structure:
         images[f"{structure['name']}_real"] = structure["photo"]
     for stem, image in images.items():
         save_picture(image, config.out / f"{stem}.png")
     print(f"{name}: on its own label map the content is the photo again, to {error:.1e} (images are in 0 to 1)")
     return list(images.values())
+
+
+def move(run: Run, content: Item, structure: Item, seed: int) -> tuple[Tensor, float]:
+    """Put a content on a structure, as uint8 ``(3, H, W)``; with it goes the content's error on its own label map."""
+    context, photo = tensors(run, content, seed)
+    noise = run.model.transform_to_noise(photo, context)
+    result = run.model.transform_from_noise(noise, tensors(run, structure, seed)[0])
+    error = float((run.model.transform_from_noise(noise, context) - photo).abs().max())
+    return to_bytes(result[0], f"{content['name']}_on_{structure['name']}").cpu(), error
 
 
 def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, Item]]:

@@ -1,0 +1,1 @@
+"""The page to paint on, by gradio, and the functions behind it, which know nothing of gradio."""

@@ -1,0 +1,41 @@
+"""Scenes to begin with: generated ones, and those of a data set."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from streets.data.datasets import open_dataset
+from streets.data.items import Item
+
+GENERATED = "generated scenes"
+LENGTH = 1000
+"""Number of generated scenes."""
+
+
+class Scenes:
+    """Scenes of every source, read when they are asked for, at any size."""
+
+    def __init__(self, data: Path | None, split: str):
+        self.roots: dict[str, Path | None] = {} if data is None else {f"{data}, {split}": data}
+        self.roots[GENERATED] = None
+        self.split = split
+        self._opened = functools.lru_cache(maxsize=8)(self._open)
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources, the data set first."""
+        return [*self.roots]
+
+    def count(self, source: str, size: Sequence[int]) -> int:
+        """Count the scenes of a source."""
+        return len(self._opened(source, tuple(size)))
+
+    def item(self, source: str, number: float | None, size: Sequence[int]) -> Item:
+        """Read a scene at a size; numbers past the last one begin again, and an empty field is the first."""
+        dataset = self._opened(source, tuple(size))
+        return dataset[int(number or 0) % len(dataset)]
+
+    def _open(self, source: str, size: tuple[int, ...]) -> Any:
+        root = self.roots[source]
+        return open_dataset(root, self.split if root else "val", size, LENGTH)

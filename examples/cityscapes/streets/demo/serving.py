@@ -1,0 +1,75 @@
+"""Start of the page: runs and data are checked, the first model is trained where there is none, the page is served."""
+
+import os
+import time
+from typing import Any
+
+from streets.config.app import Config
+from streets.demo.first_run import FirstRun
+from streets.demo.handlers import Handlers
+from streets.demo.scenes import Scenes
+from streets.demo.shelf import Shelf
+from streets.system.devices import choose_device
+from streets.system.stopping import Stop
+
+HOST = "127.0.0.1"
+"""Address of this machine for itself: no other machine reaches the page."""
+CSS = ".choice { align-items: end; }"
+"""Style of rows in which a button stands beside what is chosen."""
+
+
+def serve(config: Config, stop: Stop) -> None:
+    """Serve the page until it is asked to stop; the training of the first model then waits for the next start."""
+    if config.port is not None and not 1 <= config.port < 2**16:
+        raise ValueError(f"--port {config.port}: expected a number from 1 to 65535; leave it out for the first free "
+                         "one")
+    device = choose_device(config.device)
+    first = None if config.runs else FirstRun(config.cache, config.device)
+    shelf = Shelf(config.runs, config.weights, device) if first is None else Shelf(
+        [first.path], config.weights, device, first.config)
+    shelf.check()
+    handlers = Handlers(shelf, Scenes(config.data, config.split))
+    handlers.scene(handlers.scenes.sources[0], 0)  # so that data that cannot be read is said at once
+    find_gradio()
+    try:
+        if first is not None:
+            first.start()
+        blocks, url = launched(handlers, first, config)
+        print(f"the page is at {url} and Ctrl-C ends it", flush=True)
+        if first is not None and not first.finished:
+            print("a small model is being trained for it, once; the page shows how far it is", flush=True)
+        while stop.status is None:
+            time.sleep(0.2)
+        blocks.close(verbose=False)
+    finally:
+        if first is not None:
+            first.stop()
+
+
+def find_gradio() -> None:
+    """Import gradio, and tell it to send nothing anywhere; refuse to go on where it is missing."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"the page needs gradio, which is missing here ({error}): pip install "
+                         "'condflows[demo]'") from error
+
+
+def launched(handlers: Handlers, first: FirstRun | None, config: Config) -> tuple[Any, str]:
+    """Launch the page for this machine alone, and return it with its address."""
+    from gradio.themes import Soft
+
+    from streets.demo.page import page
+
+    blocks = page(handlers, lambda: "" if first is None or first.finished else str(first))
+    # Fonts that the browser has; gradio's own would be fetched.
+    theme = Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    try:
+        _, url, _ = blocks.queue().launch(
+            server_name=HOST, server_port=config.port, inbrowser=config.open, share=False, ssr_mode=False, theme=theme,
+            css=CSS, footer_links=[], run_history=False, show_error=True, quiet=True, prevent_thread_lock=True)
+    except OSError as error:
+        raise ValueError(f"--port {config.port}: another program has it ({error}): give another, or leave it out for "
+                         "the first free one") from error
+    return blocks, url
