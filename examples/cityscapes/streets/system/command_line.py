@@ -10,6 +10,8 @@ from typing import IO, Any, NoReturn, TypeVar
 
 import tyro
 
+from streets.system.mistyped import explain
+
 Config = TypeVar("Config")
 
 LONGEST = 4000
@@ -29,6 +31,7 @@ def parse(script: str, kind: type[Config], arguments: list[str], **options: Any)
     lines = [line.strip(" │|") for line in messages.getvalue().splitlines()[1:]]
     text = " ".join(line if line.strip("─-╭╮╰╯ ") else ";" for line in lines).partition("For full helptext")[0]
     text = text.removeprefix("; ").removeprefix("Error parsing ").replace(" ; ", "; ").rstrip(" ;.")
+    text = explain(kind, arguments, text) or text
     refuse(script, f"{text}: {script} --help names all options")
 
 
