@@ -52,7 +52,8 @@ class Cityscapes(Dataset[Item]):
                 f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
                 f"cities with photos are {', '.join(found)}"
             )
-        of_maps = by_city(maps / split, "_gtFine_labelIds.png")
+        of_maps, of_instances = ({city: set(names) for city, names in by_city(maps / split, ending).items()}
+                                 for ending in ("_gtFine_labelIds.png", "_gtFine_instanceIds.png"))
         pairs = [(city, name) for city in found if not cities or city in cities for name in of_split[city]]
         without_map = [(city, name) for city, name in pairs if name not in of_maps.get(city, ())]
         if without_map:
@@ -63,7 +64,7 @@ class Cityscapes(Dataset[Item]):
                 f"{len(pairs)} have none): add it or remove the photo"
             )
         without_photo = sorted((city, name) for city, names in of_maps.items() if not cities or city in cities
-                               for name in set(names) - set(of_split.get(city, ())))
+                               for name in names.difference(of_split.get(city, ())))
         if without_photo:
             city, name = without_photo[0]
             beside = sorted(path.name for path in (photos / split / city).glob(f"{name}*"))
@@ -77,7 +78,8 @@ class Cityscapes(Dataset[Item]):
         stems = [maps / split / city / f"{name}_gtFine" for city, name in pairs]
         self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]
         instances = [stem.with_name(f"{stem.name}_instanceIds.png") for stem in stems]
-        absent = [path for path in instances if not path.is_file()]
+        absent = [path for path, (city, name) in zip(instances, pairs, strict=True)
+                  if name not in of_instances.get(city, ())]
         if 0 < len(absent) < len(instances):
             raise FileNotFoundError(
                 f"expected instance ids for all {len(instances)} label maps or for none, missing {absent[0]} "
@@ -90,6 +92,10 @@ class Cityscapes(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         return self.read(index)
+
+    def sides(self, index: int) -> list[Path]:
+        """Return the files of an item."""
+        return [files[index] for files in (self.photos, self.label_maps, self.instances) if files is not None]
 
     def read(self, index: int, window: Window | None = None) -> Item:
         """Read an item, or a window of it that is resized to the image size."""

@@ -5,12 +5,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from streets.data.reading import OtherTable
 from streets.system import processes, progress
 from streets.system.seeds import seed_of
 
@@ -68,8 +69,8 @@ def shuffled(length: int, seed: int, epoch: int) -> list[int]:
 class Tried(Dataset):
     """Items of a data set; an unreadable one is the reason as text, since workers add a traceback to exceptions."""
 
-    def __init__(self, dataset: Any):
-        self.dataset = dataset
+    def __init__(self, dataset: Any, explained: Callable[[Exception], str] = str):
+        self.dataset, self.explained = dataset, explained
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -78,7 +79,13 @@ class Tried(Dataset):
         try:
             return self.dataset[index]
         except (ValueError, OSError) as error:
-            return str(error)
+            return self.explained(error)
+
+
+def advised(error: Exception) -> str:
+    """Explain why a file cannot be read, with the advice to leave it out, unless other files may be misread too."""
+    return f"{error}" if isinstance(error, OtherTable) else (
+        f"{error}; or leave out what cannot be read with --skip-bad-files")
 
 
 def prepare_worker(worker: int) -> None:
@@ -109,9 +116,9 @@ def collate(items: list[Any]) -> Any:
 
 def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
     """Yield the batches of a data set; a ValueError names the first file that cannot be read."""
-    for batch in DataLoader(Tried(dataset), collate_fn=collate, num_workers=workers, **OPTIONS, **options):
+    for batch in DataLoader(Tried(dataset, advised), collate_fn=collate, num_workers=workers, **OPTIONS, **options):
         if isinstance(batch, str):
-            raise ValueError(f"{batch}; or leave out what cannot be read with --skip-bad-files")
+            raise ValueError(batch)
         yield batch
 
 

@@ -18,6 +18,10 @@ from streets.data import labels, png
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
 
 
+class OtherTable(ValueError):
+    """Values that are not in the label table: those of other files, that are in it, may be misread as well."""
+
+
 def read_label_map(path: str | Path, image_size: Sequence[int] | None = None) -> Item:
     """Read an item without photo from a file: official label ids in one grey channel, or a map in the official colours.
 
@@ -72,11 +76,11 @@ def read_ids(path: Path, kind: str) -> np.ndarray:
 
 
 def in_table(path: Path, decode: Callable[[Any], np.ndarray], values: np.ndarray, hint: str = "") -> np.ndarray:
-    """Decode the values of a file; a ValueError names the file and ends with the hint."""
+    """Decode the values of a file; an OtherTable names the file and ends with the hint."""
     try:
         return decode(values)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}{hint}") from error
+        raise OtherTable(f"{path}: {error}{hint}") from error
 
 
 def check_same_size(first: Path, size: tuple[int, int], path: Path, ids: np.ndarray) -> None:

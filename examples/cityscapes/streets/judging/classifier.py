@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
 from streets.config.data import folder, name_of
+from streets.data.checking import check_files
 from streets.data.cityscapes import Cityscapes
 from streets.data.datasets import open_split, some
 from streets.data.labels import IGNORED
@@ -44,6 +45,8 @@ def train(config: Config) -> Path:
             raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
         scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed)
                   for name in config.score}
+        for name, dataset in scored.items():  # those of the training are read below
+            check_files(dataset, name)
         classes = CITYSCAPES if config.classes == "all" else present_classes(ConcatDataset([real, *extra]), config)
         zoom = (config.base_size or max(config.image_size)) / max(config.image_size)
         size = tuple(max(1, round(zoom * side)) for side in config.image_size)

@@ -25,10 +25,13 @@ class Lines:
         sys.stderr.flush()
 
 
-def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
-    """Make a bar of tqdm on stderr, or one that writes lines where that is no terminal."""
+def bar(iterable: Iterable[Any] | None = None, delay: float = 0.0, **options: Any) -> tqdm:
+    """Make a bar of tqdm on stderr, or one that writes lines where that is no terminal.
+
+    Of work that takes less than ``delay`` seconds nothing is shown.
+    """
     if sys.stderr.isatty():
-        return tqdm(iterable, dynamic_ncols=True, **options)
+        return tqdm(iterable, dynamic_ncols=True, delay=delay, **options)
     return tqdm(iterable, file=Lines(), mininterval=EVERY, maxinterval=EVERY, delay=EVERY,
                 bar_format="{desc}: {n_fmt} of {total_fmt}{postfix}, {remaining} left", **options)
 

@@ -15,6 +15,7 @@ import condflows
 from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import START_OPTIONS, Config
 from streets.data import loading
+from streets.data.checking import check_files
 from streets.data.crops import Crops
 from streets.data.datasets import open_split, some
 from streets.data.pairs import Pairs
@@ -66,6 +67,9 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     arguments = model_arguments(config)
     pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels)
     train_set, val_set = (open_readable(config, name, device) for name in ("train", "val"))
+    if not config.skip_bad_files:  # else all have been read
+        processes.by_first(lambda: [check_files(each, name, loading.advised)
+                                    for each, name in ((train_set, "train"), (val_set, "val"))], device)
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)
