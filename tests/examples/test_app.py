@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+import socket
 import sys
 import time
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from run_helpers import SIZE, line_of_mistake, make_run, quick_processes, read, 
 import app
 import sample
 import transfer
+from streets.config.app import Config
 from streets.data import labels
 from streets.data.drawn import StreetScenes
-from streets.demo import first_run, handlers, painting, progress, scenes, shelf
+from streets.demo import first_run, handlers, painting, progress, scenes, serving, shelf
 from streets.runs import weights
+from streets.system.stopping import INTERRUPTED, Stop
 
 ROAD, SKY, CAR = 7, 23, 26
 
@@ -233,7 +236,7 @@ def test_content_is_put_on_what_was_painted(run):
 def test_scenes_of_data_and_generated_ones(run, tmp_path):
     data = write_pairs(tmp_path / "data", {"ulm": 3}, (128, 256), "val")
     page = page_of(run, data=data)
-    assert page.scenes.sources == [f"{data}, val", "generated scenes"]
+    assert page.scenes.sources == ["data, val", "generated scenes"]
     assert pixels(page.scene(page.scenes.sources[0], 1)).shape == (*SIZE, 3)
     assert page.scene(page.scenes.sources[0], 1) == page.scene(page.scenes.sources[0], 4)
     assert page.scene(scenes.GENERATED, None) == page.scene(scenes.GENERATED, 0) != page.scene(scenes.GENERATED, 1)
@@ -384,12 +387,26 @@ def test_a_first_model_that_fails_says_why(quick, tmp_path, monkeypatch):
 # The command line
 
 
+def test_the_page_is_served_until_a_stop_is_asked_for(run, capsys):
+    pytest.importorskip("gradio", reason="gradio is missing: pip install 'condflows[demo]'")
+    stop = Stop()
+    stop.status = INTERRUPTED
+    serving.serve(Config(runs=(run,)), stop)
+    said = capsys.readouterr().out
+    assert said.startswith("the page is at http://127.0.0.1:")
+    with socket.socket() as taken:
+        taken.bind((serving.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"--port {port}: other programs use it; give another"):
+            serving.serve(Config(runs=(run,), port=port), stop)
+
+
 def test_a_machine_without_gradio(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'condflows[demo]'" in line_of_mistake(app.main, capsys, run)
 
 
 def test_the_cache_is_the_users(monkeypatch, tmp_path):
-    from streets.config.app import Config
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Config().cache == tmp_path / "condflows"

@@ -14,6 +14,7 @@ from run_helpers import SIZE, make_run, save
 from streets.config.app import Config
 from streets.data import labels
 from streets.data.drawn import StreetScenes
+from streets.data.reading import read_label_map
 from streets.demo import handlers, scenes, serving, shelf
 
 pytest.importorskip("gradio", reason="gradio is missing: pip install 'condflows[demo]'")
@@ -25,8 +26,22 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 CAR, SKY, ROAD = 26, 23, 7
 
 
+class Training:
+    """A training of the first model that is as far as the test says."""
+
+    finished, text = False, "it is at step 5 of 60"
+
+    def __str__(self):
+        return self.text
+
+
 @pytest.fixture(scope="module")
-def page_url(tmp_path_factory):
+def training():
+    return Training()
+
+
+@pytest.fixture(scope="module")
+def page_url(training, tmp_path_factory):
     """Serve the page for two runs: one with guidance, and one of pix2pix, which has neither that nor a likelihood."""
     folder = tmp_path_factory.mktemp("runs")
     runs = (make_run(folder / "small", "encoded_glow", label_dropout=0.1, guidance=1.0, temperature=0.9),
@@ -35,7 +50,7 @@ def page_url(tmp_path_factory):
         save(runs[0] / "samples" / f"epoch_{epoch:04d}.png", np.full((8, 8, 3), epoch, np.uint8))
     serving.find_gradio()
     page = handlers.Handlers(shelf.Shelf(runs, "best", torch.device("cpu")), scenes.Scenes(None, "val"))
-    blocks, url = serving.launched(page, None, Config())
+    blocks, url = serving.launched(page, training, Config())
     yield url
     blocks.close(verbose=False)
 
@@ -121,7 +136,7 @@ def fill_in(page, place, value):
     field.press("Enter")
 
 
-def test_paint_and_sample(visit):
+def test_paint_and_sample(visit, tmp_path):
     """Paint, fill, erase and undo; then sample, at other temperatures and seeds."""
     page = visit()
     begin = painted(page)
@@ -143,6 +158,10 @@ def test_paint_and_sample(visit):
     assert (filled[64, 32:224] == SKY).all()
     assert np.array_equal(filled != line, (line == CAR) & (filled == SKY))
 
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save").click()
+    download.value.save_as(tmp_path / "painted.png")
+    assert np.array_equal(read_label_map(tmp_path / "painted.png")["label"], filled)  # as sample.py reads it
     first = sample(page)
     assert np.array_equal(decoded(first[0]), labels.colorize(filled[2::4, 2::4]))
     assert len({*first}) == 5
@@ -196,6 +215,16 @@ def test_other_tabs_and_another_run(visit):
     api.expect(page.locator("#temperature")).to_be_hidden()
     sample(page, "4 samples of pix2pix, seed 0.")
     assert "no likelihood" in page.locator("#samples figcaption").all_inner_texts()[1:]
+
+
+def test_the_page_says_how_far_the_first_model_is(visit, training):
+    page = visit()
+    banner = page.locator("#training")
+    api.expect(banner).to_contain_text("it is at step 5 of 60")
+    training.text = "it is at step 6 of 60"
+    api.expect(banner).to_contain_text("it is at step 6 of 60", timeout=20_000)
+    training.finished = True
+    api.expect(banner).to_contain_text("is trained", timeout=20_000)
 
 
 def test_two_people_click_at_once_and_a_mistake_is_said(visit):

@@ -62,7 +62,7 @@ def train(config: Config, log: Path) -> None:
     """Train in a process of its own, whose output goes into a file."""
     from streets.training import loop
 
-    with (stopping.requests() as stop, log.open("w") as file, contextlib.redirect_stdout(file),
+    with (stopping.requests() as stop, log.open("a") as file, contextlib.redirect_stdout(file),
           contextlib.redirect_stderr(file)):
         command_line.run("app.py", lambda: loop.train(config, stop))
 

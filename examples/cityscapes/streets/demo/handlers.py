@@ -8,7 +8,7 @@ from torch import Tensor
 
 from streets.demo import painting, sampling
 from streets.demo.progress import progress_of
-from streets.demo.scenes import GENERATED, LENGTH, Scenes
+from streets.demo.scenes import Scenes
 from streets.demo.shelf import Shelf
 from streets.runs.curves import FIGURES, plot_curves, read_curves
 from streets.using.transfer import move
@@ -51,7 +51,7 @@ class Handlers:
 
     def any_number(self, source: str) -> int:
         """Choose the number of a scene at random."""
-        return random.randrange(LENGTH if source == GENERATED else self.scenes.count(source, self.scene_size))
+        return random.randrange(self.scenes.count(source, self.scene_size))
 
     def sample(self, painted: str, name: str, count: float, temperature: float, guidance: float,
                seed: float | None) -> Iterator[tuple[str, Pictures]]:

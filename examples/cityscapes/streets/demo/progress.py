@@ -53,17 +53,12 @@ def progress_of(run: Path) -> Progress | None:
     path = run / "metrics.csv"
     if not has_training(run) or not path.exists() or not (rows := read_curves(path)):
         return None
-    config, validations = read_config(run), of_split(rows, "val")
+    config, validations = read_config(run), [row for row in rows if row["split"] == "val"]
     pairs, epochs = config.get("data_statistics", {}).get("training_pairs"), config.get("epochs", 0)
     total = -(-epochs * pairs // config["batch_size"]) if pairs and epochs else None
     return Progress(int(rows[-1]["step"]), total, int(rows[-1]["epoch"]), epochs,
                     int(validations[-1]["epoch"]) if validations else 0, best(validations),
                     time.time() - path.stat().st_mtime)
-
-
-def of_split(rows: list[Row], split: str) -> list[Row]:
-    """Take the rows of a split."""
-    return [row for row in rows if row["split"] == split]
 
 
 def best(validations: list[Row]) -> str:

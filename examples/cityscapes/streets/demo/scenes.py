@@ -17,7 +17,7 @@ class Scenes:
     """Scenes of every source, read when they are asked for, at any size."""
 
     def __init__(self, data: Path | None, split: str):
-        self.roots: dict[str, Path | None] = {} if data is None else {f"{data}, {split}": data}
+        self.roots: dict[str, Path | None] = {} if data is None else {f"{data.resolve().name}, {split}": data}
         self.roots[GENERATED] = None
         self.split = split
         self._opened = functools.lru_cache(maxsize=8)(self._open)

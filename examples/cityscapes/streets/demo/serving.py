@@ -70,6 +70,5 @@ def launched(handlers: Handlers, first: FirstRun | None, config: Config) -> tupl
             server_name=HOST, server_port=config.port, inbrowser=config.open, share=False, ssr_mode=False, theme=theme,
             css=CSS, footer_links=[], run_history=False, show_error=True, quiet=True, prevent_thread_lock=True)
     except OSError as error:
-        raise ValueError(f"--port {config.port}: another program has it ({error}): give another, or leave it out for "
-                         "the first free one") from error
+        raise ValueError(f"--port {config.port or 'from 7860 to 7959'}: other programs use it; give another") from error
     return blocks, url

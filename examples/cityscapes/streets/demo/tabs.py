@@ -8,7 +8,6 @@ import gradio as gr
 from streets.demo.canvas import canvas
 from streets.demo.figures import figures
 from streets.demo.handlers import Handlers
-from streets.demo.scenes import LENGTH
 from streets.system.command_line import mistake
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "minimal"}
@@ -44,8 +43,8 @@ def scene_choice(handlers: Handlers, title: str, number: int, identity: str) -> 
     with gr.Row(elem_classes="choice"):
         source = gr.Dropdown(sources, label=title, visible=len(sources) > 1, min_width=100,
                              elem_id=f"{identity}-source")
-        chosen = gr.Number(number, label=f"{title} scene", precision=0, minimum=0, maximum=LENGTH - 1, min_width=80,
-                           elem_id=f"{identity}-number")
+        chosen = gr.Number(number, label="scene" if len(sources) > 1 else f"{title} scene", precision=0, minimum=0,
+                           min_width=80, elem_id=f"{identity}-number")
         another = gr.Button("Another", min_width=80, scale=0, elem_id=f"{identity}-another")
     another.click(told(handlers.any_number), source, chosen, **AT_ONCE)
     return [source, chosen]
@@ -53,7 +52,7 @@ def scene_choice(handlers: Handlers, title: str, number: int, identity: str) -> 
 
 def run_choice(names: list[str], identity: str) -> gr.Dropdown:
     """Add the choice of a run."""
-    return gr.Dropdown(names, value=names[0] if names else None, label="run", elem_id=identity)
+    return gr.Dropdown(names, label="run", elem_id=identity)
 
 
 def paint_tab(handlers: Handlers) -> gr.HTML:
