@@ -20,8 +20,8 @@ import app
 import sample
 import transfer
 from streets.config.app import Config
-from streets.data import labels
 from streets.data.drawn import StreetScenes
+from streets.data.label_sets import CITYSCAPES
 from streets.demo import first_run, handlers, painting, progress, scenes, serving, shelf
 from streets.runs import weights
 from streets.system.stopping import INTERRUPTED, Stop
@@ -48,7 +48,7 @@ def halves(size=(64, 128)):
     """Make the colours of a map with sky above and road below."""
     ids = np.full(size, SKY, np.uint8)
     ids[size[0] // 2:] = ROAD
-    return labels.colorize(ids)
+    return CITYSCAPES.colorize(ids)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def run(tmp_path_factory):
 
 def test_the_palette_has_every_colour_once_and_none_is_close_to_another():
     colors = np.array([label.color for label in painting.PALETTE], int)
-    assert {*map(tuple, colors.tolist())} == {label.color for label in labels.LABELS}
+    assert {*map(tuple, colors.tolist())} == {label.color for label in CITYSCAPES.labels}
     apart = np.sqrt(((colors[:, None] - colors) ** 2).sum(-1)) + 1000 * np.eye(len(colors))
     assert apart.min() > 2 * painting.CLOSE
     assert {label.name for label in painting.PALETTE} >= {"road", "sky", "car", "pole", "unlabeled"}
@@ -71,7 +71,7 @@ def test_official_colours_are_read_as_the_table_says():
     for item in (StreetScenes("val", (64, 128))[i] for i in range(3)):
         colors = item["condition"].permute(1, 2, 0).numpy()
         painted = painting.read(painting.encoded(colors))
-        assert np.array_equal(painted.ids, labels.ids_from_colors(colors))
+        assert np.array_equal(painted.ids, CITYSCAPES.ids_from_colors(colors))
         assert not painted.foreign.any()
         assert painted.note == ""
 
@@ -79,7 +79,7 @@ def test_official_colours_are_read_as_the_table_says():
 def test_colours_that_are_a_little_off_are_their_class():
     off = halves().astype(int) + np.random.default_rng(0).integers(-4, 5, (64, 128, 3))
     assert np.array_equal(painting.classify(off.clip(0, 255).astype(np.uint8)).ids,
-                          labels.ids_from_colors(halves()))
+                          CITYSCAPES.ids_from_colors(halves()))
 
 
 def test_soft_edges_take_the_classes_beside_them():
@@ -88,7 +88,7 @@ def test_soft_edges_take_the_classes_beside_them():
     ImageDraw.Draw(large).ellipse((100, 40, 300, 220), fill=(0, 0, 142))
     soft = np.array(large.resize((128, 64), Image.Resampling.BICUBIC))
     with pytest.raises(ValueError, match="no Cityscapes label has the colour"):
-        labels.ids_from_colors(soft)
+        CITYSCAPES.ids_from_colors(soft)
     painted = painting.classify(soft)
     assert {*np.unique(painted.ids)} == {ROAD, SKY, CAR}
     assert not painted.foreign.any()

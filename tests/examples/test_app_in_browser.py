@@ -12,8 +12,8 @@ from PIL import Image
 from run_helpers import SIZE, make_run, save
 
 from streets.config.app import Config
-from streets.data import labels
 from streets.data.drawn import StreetScenes
+from streets.data.label_sets import CITYSCAPES
 from streets.data.reading import read_label_map
 from streets.demo import handlers, scenes, serving, shelf
 
@@ -93,7 +93,7 @@ def visit(browser, page_url):
 def painted(page):
     """Read the label ids on the canvas."""
     url = page.evaluate("document.querySelector('#canvas canvas').toDataURL()")
-    return labels.ids_from_colors(decoded(url)[..., :3])
+    return CITYSCAPES.ids_from_colors(decoded(url)[..., :3])
 
 
 def decoded(url):
@@ -163,7 +163,7 @@ def test_paint_and_sample(visit, tmp_path):
     download.value.save_as(tmp_path / "painted.png")
     assert np.array_equal(read_label_map(tmp_path / "painted.png")["label"], filled)  # as sample.py reads it
     first = sample(page)
-    assert np.array_equal(decoded(first[0]), labels.colorize(filled[2::4, 2::4]))
+    assert np.array_equal(decoded(first[0]), CITYSCAPES.colorize(filled[2::4, 2::4]))
     assert len({*first}) == 5
     captions = page.locator("#samples figcaption").all_inner_texts()
     assert all("bits/dim, log p -" in caption for caption in captions[1:])
@@ -177,7 +177,7 @@ def test_paint_and_sample(visit, tmp_path):
 def test_pictures_that_were_painted_elsewhere(visit, tmp_path):
     """Open a file with a colour of no class, which is marked; then begin with another scene."""
     page = visit()
-    colors = np.zeros((128, 256, 3), np.uint8) + np.uint8(labels.colorize(np.uint8(ROAD)))
+    colors = np.zeros((128, 256, 3), np.uint8) + np.uint8(CITYSCAPES.colorize(np.uint8(ROAD)))
     colors[:64] = (255, 128, 255)
     save(tmp_path / "painted.png", colors)
     page.locator("#canvas input[type=file]").set_input_files(tmp_path / "painted.png")
@@ -192,7 +192,7 @@ def test_pictures_that_were_painted_elsewhere(visit, tmp_path):
     page.wait_for_function("color => [...document.querySelector('#canvas canvas').getContext('2d')"
                            ".getImageData(0, 0, 1, 1).data].slice(0, 3).join() == color",
                            arg=",".join(map(str, scene[0, 0])))
-    assert np.array_equal(painted(page)[2::4, 2::4], labels.ids_from_colors(scene))
+    assert np.array_equal(painted(page)[2::4, 2::4], CITYSCAPES.ids_from_colors(scene))
 
 
 def test_other_tabs_and_another_run(visit):

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 import train_classifier
 from streets.data import cityscapes, datasets, labels
+from streets.data.label_sets import CITYSCAPES
 from streets.judging import classifier
 from streets.judging.judges import JUDGES, espnet, load_judge, pspnet
 from streets.judging.judges.judge import class_indices
@@ -202,7 +203,7 @@ def test_official_checkpoints_give_the_same_logits(tmp_path):
     with torch.no_grad():
         assert torch.equal(judge.net(x), net(x))
     assert (judge.size, judge.crop) == ((1024, 2048), (713, 713))
-    assert judge.label_ids == tuple(label.id for label in labels.LABELS if 0 <= label.train_id < 19)
+    assert judge.label_ids == tuple(label.id for label in CITYSCAPES.labels if 0 <= label.train_id < 19)
     assert judge.names[0] == "road"
     assert judge.names[18] == "bicycle"
 
@@ -285,8 +286,8 @@ def test_the_judge_by_colours_inverts_colorize():
     judge = load_judge("colors", None)
     ids = torch.randint(-1, 34, (2, 20, 30)) % 256
     ids = ids.byte()
-    maps = torch.from_numpy(labels.colorize(ids.numpy())).permute(0, 3, 1, 2)
-    truth = torch.from_numpy(labels.train_ids(ids.numpy())).long()
+    maps = torch.from_numpy(CITYSCAPES.colorize(ids.numpy())).permute(0, 3, 1, 2)
+    truth = torch.from_numpy(CITYSCAPES.train_ids(ids.numpy())).long()
     assert torch.equal(class_indices(judge, ids), truth)
     evaluated = truth != labels.IGNORED
     assert torch.equal(judge(maps)[evaluated], truth[evaluated])
@@ -295,7 +296,7 @@ def test_the_judge_by_colours_inverts_colorize():
 def test_the_judge_by_colours_takes_the_nearest():
     judge = load_judge("colors", None)
     batch = photos(1, 8, 8)
-    colors = torch.tensor([label.color for label in labels.LABELS if 0 <= label.train_id < 19])
+    colors = torch.tensor([label.color for label in CITYSCAPES.labels if 0 <= label.train_id < 19])
     distances = (batch[0].permute(1, 2, 0).long()[:, :, None] - colors).square().sum(-1)
     chosen = distances.gather(-1, judge(batch)[0][..., None])[..., 0]
     assert torch.equal(chosen, distances.min(-1).values)
@@ -306,7 +307,7 @@ def test_class_indices(camvid_judge):
     expected = torch.tensor([[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, labels.IGNORED]])
     assert torch.equal(class_indices(camvid_judge, ids), expected)
     assert class_indices(camvid_judge, torch.tensor([33, 255, 27]).byte()).tolist() == [labels.IGNORED] * 3
-    names = {label.id: label.name for label in labels.LABELS}
+    names = {label.id: label.name for label in CITYSCAPES.labels}
     assert camvid_judge.names == tuple(names[i] for i in camvid_judge.label_ids)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streets.data import labels
+from streets.data.label_sets import CITYSCAPES
 
 # name, id, trainId and colour of cityscapesscripts/helpers/labels.py, in its order.
 OFFICIAL = """
@@ -69,37 +70,37 @@ def official_package() -> ModuleType:
 
 
 def test_table_is_the_official_one():
-    assert [tuple(label) for label in labels.LABELS] == official_rows()
+    assert [tuple(label) for label in CITYSCAPES.labels] == official_rows()
 
 
 def test_table_is_that_of_the_installed_package():
     theirs = [(row.name, row.id, row.trainId, row.color) for row in official_package().labels]
-    assert [tuple(label) for label in labels.LABELS] == theirs
+    assert [tuple(label) for label in CITYSCAPES.labels] == theirs
 
 
 def test_every_id_has_its_colour_and_training_id():
     ids = np.array([row[1] for row in official_rows()])
-    assert labels.colorize(ids).tolist() == [list(row[3]) for row in official_rows()]
+    assert CITYSCAPES.colorize(ids).tolist() == [list(row[3]) for row in official_rows()]
     expected = [255 if row[2] == -1 else row[2] for row in official_rows()]
-    assert labels.train_ids(ids).tolist() == expected
+    assert CITYSCAPES.train_ids(ids).tolist() == expected
     assert sorted(set(expected)) == [*range(19), labels.IGNORED]
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 5), (2, 3, 4), (0, 7)])
 def test_shapes_and_types(shape):
     ids = np.full(shape, 7)
-    assert labels.colorize(ids).shape == (*shape, 3)
-    assert labels.colorize(ids).dtype == np.uint8
-    assert labels.train_ids(ids).shape == shape
-    assert labels.train_ids(ids).dtype == np.uint8
-    assert labels.ids_from_colors(labels.colorize(ids)).tolist() == ids.tolist()
+    assert CITYSCAPES.colorize(ids).shape == (*shape, 3)
+    assert CITYSCAPES.colorize(ids).dtype == np.uint8
+    assert CITYSCAPES.train_ids(ids).shape == shape
+    assert CITYSCAPES.train_ids(ids).dtype == np.uint8
+    assert CITYSCAPES.ids_from_colors(CITYSCAPES.colorize(ids)).tolist() == ids.tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.int64])
 def test_integer_types_agree(dtype):
     ids = np.arange(34, dtype=dtype)
-    assert np.array_equal(labels.as_bytes(ids), np.arange(34))
-    assert np.array_equal(labels.colorize(ids), labels.colorize(np.arange(34)))
+    assert np.array_equal(CITYSCAPES.as_bytes(ids), np.arange(34))
+    assert np.array_equal(CITYSCAPES.colorize(ids), CITYSCAPES.colorize(np.arange(34)))
 
 
 def test_licence_plates_are_minus_one_or_255():
@@ -109,9 +110,9 @@ def test_licence_plates_are_minus_one_or_255():
         np.array([255], dtype=np.uint8),
         np.array([255]),
     ):
-        assert labels.as_bytes(plate).tolist() == [255]
-        assert labels.colorize(plate).tolist() == [[0, 0, 142]]
-        assert labels.train_ids(plate).tolist() == [labels.IGNORED]
+        assert CITYSCAPES.as_bytes(plate).tolist() == [255]
+        assert CITYSCAPES.colorize(plate).tolist() == [[0, 0, 142]]
+        assert CITYSCAPES.train_ids(plate).tolist() == [labels.IGNORED]
 
 
 def test_colours_lead_back_to_the_first_label_that_has_them():
@@ -119,16 +120,16 @@ def test_colours_lead_back_to_the_first_label_that_has_them():
     for _, label_id, _, color in official_rows():
         first.setdefault(color, label_id)
     ids = np.array([row[1] for row in official_rows()])
-    back = labels.ids_from_colors(labels.colorize(ids))
+    back = CITYSCAPES.ids_from_colors(CITYSCAPES.colorize(ids))
     assert back.tolist() == [first[row[3]] for row in official_rows()]
     assert first[(0, 0, 0)] == 0
     assert first[(153, 153, 153)] == 17
     assert first[(0, 0, 142)] == 26
-    assert np.array_equal(labels.colorize(back), labels.colorize(ids))
+    assert np.array_equal(CITYSCAPES.colorize(back), CITYSCAPES.colorize(ids))
 
 
 @pytest.mark.parametrize("bad", [34, 254, 256, 263, -2, -249, 65535])
-@pytest.mark.parametrize("function", [labels.colorize, labels.train_ids])
+@pytest.mark.parametrize("function", [CITYSCAPES.colorize, CITYSCAPES.train_ids])
 def test_ids_outside_the_table_are_named(function, bad):
     ids = np.full((4, 4), 7)
     ids[2, 1] = bad
@@ -138,25 +139,25 @@ def test_ids_outside_the_table_are_named(function, bad):
 
 def test_ids_must_be_integers():
     with pytest.raises(ValueError, match="float64"):
-        labels.colorize(np.array([7.0]))
+        CITYSCAPES.colorize(np.array([7.0]))
 
 
 @pytest.mark.parametrize("bad", [(1, 2, 3), (128, 64, 129), (255, 255, 255), (0, 0, 1)])
 def test_unknown_colours_are_named_with_their_place(bad):
-    rgb = labels.colorize(np.full((6, 8), 7)).copy()
+    rgb = CITYSCAPES.colorize(np.full((6, 8), 7)).copy()
     rgb[4, 5] = rgb[5, 0] = bad
     with pytest.raises(ValueError, match=rf"\({bad[0]}, {bad[1]}, {bad[2]}\).*\(4, 5\)"):
-        labels.ids_from_colors(rgb)
+        CITYSCAPES.ids_from_colors(rgb)
 
 
 @pytest.mark.parametrize("bad", [(-1, 0, 0), (0, 1, -256), (0, 0, 256), (0, 256, 142)])
 def test_colours_outside_a_byte_do_not_pass_for_others(bad):
     with pytest.raises(ValueError, match="colour"):
-        labels.ids_from_colors(np.array([bad]))
+        CITYSCAPES.ids_from_colors(np.array([bad]))
 
 
 def test_colours_come_last_and_are_integers():
     with pytest.raises(ValueError, match=r"\(3, 6, 8\)"):
-        labels.ids_from_colors(np.zeros((3, 6, 8), dtype=np.uint8))
+        CITYSCAPES.ids_from_colors(np.zeros((3, 6, 8), dtype=np.uint8))
     with pytest.raises(ValueError, match="float32"):
-        labels.ids_from_colors(np.zeros((6, 8, 3), dtype=np.float32))
+        CITYSCAPES.ids_from_colors(np.zeros((6, 8, 3), dtype=np.float32))

@@ -22,7 +22,8 @@ from wrong_inputs import OF_FILES, OF_SCRIPTS, matches
 
 import train
 import train_classifier
-from streets.data import drawn, labels
+from streets.data import drawn
+from streets.data.label_sets import CITYSCAPES
 from streets.runs.pretrained import Pretrained
 from streets.runs.weights import load_model
 from streets.system import command_line
@@ -116,7 +117,7 @@ def change_facts(path, **changes):
 
 
 def painted():
-    colors = Image.fromarray(labels.colorize(np.array(Image.open("map.png"))))
+    colors = Image.fromarray(CITYSCAPES.colorize(np.array(Image.open("map.png"))))
     colors.resize((64, 64), Image.Resampling.BILINEAR).save("painted.png")
 
 
@@ -124,6 +125,20 @@ def trained_on_data():
     train.main([*OPTIONS, "--data", "ROOT", "--out", "WITH_DATA"])
     for folder in (CITY, MAPS):
         each(f"{folder}/*_7_*", Path.unlink)
+
+
+TABLE = "name,id,red,green,blue\n" + "".join(
+    f"{label.name},{label.id},{','.join(map(str, label.color))}\n" for label in CITYSCAPES.labels)
+
+
+def trained_with_labels():
+    write("labels.csv", TABLE)
+    train.main([*OPTIONS, "--data", "ROOT", "--labels", "labels.csv", "--out", "LABELLED"])
+
+
+def of_kitti(path):
+    ids = np.array(Image.open(path)).astype(np.uint16)
+    save(path.with_name(path.name.replace("labelIds", "instanceIds")), 256 * ids + (ids == 26))
 
 
 LOCKS = []
@@ -176,7 +191,17 @@ PREPARED = {
     "a photo that a classifier cannot read": lambda: each(f"{CITY}/*", lambda path: write(path, "")),
     "a label map in other ids": lambda: each(f"{MAPS}/*", lambda path: save(path, np.full((16, 32), 99, np.uint8))),
     "a label map painted with soft edges": lambda: painted(),
-    "a label map of training ids": lambda: shutil.copy("map.png", "ulm_gtFine_labelTrainIds.png"),
+    "label maps in other ids, to leave out": lambda: each(
+        f"{MAPS}/*_[0-3]_*", lambda path: save(path, np.full((16, 32), 99, np.uint8))),
+    "ids named training ids": lambda: shutil.copy("map.png", "ulm_gtFine_labelTrainIds.png"),
+    "training ids named ids": lambda: each(f"{MAPS}/*", lambda path: save(path, np.full((16, 32), 255, np.uint8))),
+    "instances numbered as KITTI's": lambda: each(f"{MAPS}/*", of_kitti),
+    "a table that is no table": lambda: write("labels.csv", "name,id,red\nroad,7,0\n"),
+    "a table with an id twice": lambda: write("labels.csv", "name,id,red,green,blue\nroad,7,0,0,1\nsky,7,0,0,2\n"),
+    "a table with a colour that is none": lambda: write("labels.csv", "name,id,red,green,blue\nroad,7,0,many,0\n"),
+    "a table that changed while a run was stopped": lambda: (
+        trained_with_labels(), write("labels.csv", TABLE.replace("road", "way"))),
+    "runs of two label sets": lambda: trained_with_labels(),
     "colours in place of ids": lambda: each(f"{MAPS}/*", lambda path: save(path, np.zeros((16, 32, 3), np.uint8))),
     "a label map that is empty": lambda: write("empty.png", ""),
     "label maps of one class": lambda: each(

@@ -21,7 +21,8 @@ from torch.utils.data import default_collate
 import condflows
 import sample
 from models import MODELS
-from streets.data import cityscapes, drawn, labels, reading
+from streets.data import cityscapes, drawn, reading
+from streets.data.label_sets import CITYSCAPES
 from streets.data.pairs import to_bytes
 from streets.runs import pictures, weights
 from streets.runs.run import Run
@@ -163,16 +164,15 @@ def test_guided_samples(run, tmp_path, capsys):
     assert "was not trained with --label-dropout" in refused(capsys, run, "--guidance", 1, "--out", tmp_path / "other")
 
 
-def test_training_ids_are_no_label_ids(tmp_path):
+def test_training_ids_become_label_ids(tmp_path):
     path = tmp_path / "a_gtFine_labelTrainIds.png"
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"give the .*_labelIds"):
-        reading.read_label_map(path)
+    Image.fromarray(np.array([[0, 10], [13, 255]], np.uint8)).save(path)
+    assert reading.read_label_map(path)["label"].tolist() == [[7, 23], [26, 0]]
 
 
 def test_label_maps_of_files(run, root, tmp_path):
     """Compare ids with the same map in colours, also with a palette or transparency: the samples are the same."""
-    colors = Image.fromarray(labels.colorize(read(ids_of(root))))
+    colors = Image.fromarray(CITYSCAPES.colorize(read(ids_of(root))))
     variants = {"RGB": colors, "RGBA": colors.convert("RGBA"), "P": colors.quantize(256, dither=Image.Dither.NONE)}
     expected = None
     for kind, image in variants.items():
@@ -329,7 +329,7 @@ def test_other_settings_do_not_mix(run, root, augmented, capsys):
 
 def test_painted_maps_make_a_set_too(run, root, tmp_path):
     """Leave out instances where not all maps have them."""
-    save(tmp_path / "painted.png", labels.colorize(np.full(SIZE, 7)))
+    save(tmp_path / "painted.png", CITYSCAPES.colorize(np.full(SIZE, 7)))
     call(run, "--label-maps", tmp_path / "painted.png", ids_of(root), "--samples", 1, "--augment", tmp_path / "set")
     made = cityscapes.Cityscapes(tmp_path / "set", "val", SIZE)
     assert [set(item) for item in made] == [{"photo", "condition", "label", "name"}] * 2

@@ -15,6 +15,11 @@ class Config:
     """Root of a data set in the Cityscapes layout; generated, or no such option, for drawn scenes."""
     cities: tuple[str, ...] = ()
     """Cities of the training split, its folders, to train on; all of them without this option."""
+    labels: str = "cityscapes"
+    """Labels of the label maps of --data: a name in streets/data/label_sets, or a .csv or .json file with a table of
+    name, id, colour and training id."""
+    label_values: Literal["ids", "train_ids", "colors"] | None = None
+    """Values of the label maps of --data; without it each file tells, which is refused where it cannot."""
     pairs: int | None = None
     """Number of training pairs, spread evenly over the split; all of them without this option, and with 0 those of
     --extra alone."""
@@ -29,8 +34,8 @@ class Config:
     """Long side in pixels of the photos as the network sees them, in training and as a judge; without it that of
     --image-size. The network predicts every eighth pixel of this size, and the pixels between are interpolated."""
     classes: Literal["present", "all"] = "present"
-    """Classes to recognize: those of the 19 evaluated ones that are present in the training split, whatever --pairs
-    takes of it, or in --extra; or all 19."""
+    """Classes to recognize: those of the evaluated ones, 19 of Cityscapes, that are present in the training split,
+    whatever --pairs takes of it, or in --extra; or all of them."""
     layers: tuple[int, int, int, int] = (2, 2, 2, 2)
     """Number of residual blocks in each of the four stages; PSPNet50 has 3 4 6 3."""
     width: int = 8

@@ -22,6 +22,8 @@ class Config:
     cities: tuple[str, ...] = ()
     """Cities of the split, its folders, to measure on; all of them without this option. The mean colours of the classes
     are those of the cities that the first run was trained on."""
+    label_values: Literal["ids", "train_ids", "colors"] | None = None
+    """Values of the label maps; without it those of the first run's training."""
     out: Path = Path("evaluation")
     """Directory of the results."""
     overwrite: bool = False

@@ -31,7 +31,9 @@ class Config:
     scenes: int | None = None
     """Number of scenes, spread over the split, if no --indices are given; 4 without this option."""
     label_maps: tuple[Path, ...] = ()
-    """PNG files of label maps, instead of a data set: official ids in one grey channel, or the official colours."""
+    """PNG files of label maps, instead of a data set: ids in one grey channel, or colours, of the labels of the run."""
+    label_values: Literal["ids", "train_ids", "colors"] | None = None
+    """Values of the label maps; without it those of the training for --data, and each single file tells."""
     photos: tuple[Path, ...] = ()
     """PNG files of photos, instead of a data set, for a run of --direction photo2label."""
     samples: int = 5

@@ -32,6 +32,11 @@ class Config:
     """Root of a data set in the Cityscapes layout; generated, or no such option, for drawn scenes."""
     cities: tuple[str, ...] = ()
     """Cities of the training split, its folders, to train on; all of them without this option."""
+    labels: str = "cityscapes"
+    """Labels of the label maps of --data: a name in streets/data/label_sets, or a .csv or .json file with a table of
+    name, id, colour and training id."""
+    label_values: Literal["ids", "train_ids", "colors"] | None = None
+    """Values of the label maps of --data; without it each file tells, which is refused where it cannot."""
     pairs: int | None = None
     """Number of training pairs, spread evenly over the split; all of them without this option."""
     out: Path | None = None

@@ -22,13 +22,15 @@ class Config:
     content_photo: Path | None = None
     """PNG file of a photo, instead of --content."""
     content_label: Path | None = None
-    """PNG file of the label map of --content-photo: official ids in one grey channel, or the official colours."""
+    """PNG file of the label map of --content-photo: ids in one grey channel, or colours, of the labels of the run."""
     structure_label: Path | None = None
     """PNG file of a label map, instead of --structure."""
     data: Path | None = None
     """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
     split: str = "val"
     """Split of the data set."""
+    label_values: Literal["ids", "train_ids", "colors"] | None = None
+    """Values of the label maps; without it those of the training for --data, and each single file tells."""
     seed: int = 0
     """Seed of the noise that makes 8-bit images continuous."""
     image_size: tuple[int, int] | None = None

@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from streets.data import labels
 from streets.data.crops import Window, cut
+from streets.data.instances import check_instances
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
-from streets.data.reading import check_same_size, in_table, open_photo, read_ids
+from streets.data.reading import LabelMaps, check_same_size, open_photo, read_ids
 
 
 class Cityscapes(Dataset[Item]):
@@ -21,19 +21,21 @@ class Cityscapes(Dataset[Item]):
     items have `instances`.
     `cities` are the folders CITY to take; all of them if none are named.
     `image_size` is (height, width) in pixels: the whole photo is squeezed into it, whatever its aspect ratio.
+    `maps` says how the label maps are read, by default as Cityscapes' ids.
     A folder that cannot be read, and a photo or label map without the other, are reported at once, a damaged file when
     its item is read.
     """
 
-    def __init__(self, root: str | Path, split: str, image_size: Sequence[int], cities: Sequence[str] = ()) -> None:
-        self.image_size = checked_size(image_size)
+    def __init__(self, root: str | Path, split: str, image_size: Sequence[int], cities: Sequence[str] = (),
+                 maps: LabelMaps | None = None) -> None:
+        self.image_size, self.maps = checked_size(image_size), maps or LabelMaps()
         root = Path(root)
         if not root.is_dir():
             raise FileNotFoundError(
                 f"expected the Cityscapes data in {root}, but there is no such folder: check the path"
             )
-        photos, maps = root / "leftImg8bit", root / "gtFine"
-        if missing := [folder.name for folder in (photos, maps) if not folder.is_dir()]:
+        photos, fine = root / "leftImg8bit", root / "gtFine"
+        if missing := [folder.name for folder in (photos, fine) if not folder.is_dir()]:
             found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
             raise FileNotFoundError(
                 f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {found}: "
@@ -52,14 +54,14 @@ class Cityscapes(Dataset[Item]):
                 f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
                 f"cities with photos are {', '.join(found)}"
             )
-        of_maps, of_instances = ({city: set(names) for city, names in by_city(maps / split, ending).items()}
+        of_maps, of_instances = ({city: set(names) for city, names in by_city(fine / split, ending).items()}
                                  for ending in ("_gtFine_labelIds.png", "_gtFine_instanceIds.png"))
         pairs = [(city, name) for city in found if not cities or city in cities for name in of_split[city]]
         without_map = [(city, name) for city, name in pairs if name not in of_maps.get(city, ())]
         if without_map:
             city, name = without_map[0]
             raise FileNotFoundError(
-                f"expected the label map {maps / split / city / name}_gtFine_labelIds.png of "
+                f"expected the label map {fine / split / city / name}_gtFine_labelIds.png of "
                 f"{photos / split / city / name}_leftImg8bit.png, found none ({len(without_map)} photos of "
                 f"{len(pairs)} have none): add it or remove the photo"
             )
@@ -75,7 +77,7 @@ class Cityscapes(Dataset[Item]):
             )
         self.names = [name for _, name in pairs]
         self.photos = [photos / split / city / f"{name}_leftImg8bit.png" for city, name in pairs]
-        stems = [maps / split / city / f"{name}_gtFine" for city, name in pairs]
+        stems = [fine / split / city / f"{name}_gtFine" for city, name in pairs]
         self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]
         instances = [stem.with_name(f"{stem.name}_instanceIds.png") for stem in stems]
         absent = [path for path, (city, name) in zip(instances, pairs, strict=True)
@@ -100,17 +102,18 @@ class Cityscapes(Dataset[Item]):
     def read(self, index: int, window: Window | None = None) -> Item:
         """Read an item, or a window of it that is resized to the image size."""
         photo_path, label_path = self.photos[index], self.label_maps[index]
-        photo, label = open_photo(photo_path), read_ids(label_path, "labelIds")
+        photo, label = open_photo(photo_path), self.maps.read(label_path)
         check_same_size(photo_path, photo.size, label_path, label)
-        label = in_table(label_path, labels.as_bytes, label)
         instances = None
         if self.instances is not None:
             instances = read_ids(self.instances[index], "instanceIds")
             check_same_size(photo_path, photo.size, self.instances[index], instances)
+            check_instances(self.instances[index], instances, label)
             instances = nearest(cut(instances, window), self.image_size).astype(np.int32)
         label = nearest(cut(label, window), self.image_size)
         photo = photo if window is None else Image.fromarray(cut(np.array(photo), window))
-        return make_item(self.names[index], label, instances) | {"photo": smooth(photo, self.image_size)}
+        item = make_item(self.names[index], label, instances, self.maps.labels)
+        return item | {"photo": smooth(photo, self.image_size)}
 
 
 def by_city(split: Path, ending: str) -> dict[str, list[str]]:

@@ -8,24 +8,32 @@ from torch.utils.data import Subset
 
 from streets.data.cityscapes import Cityscapes
 from streets.data.drawn import StreetScenes
+from streets.data.label_sets import CITYSCAPES
+from streets.data.reading import LabelMaps
 
 
 def open_dataset(root: str | Path | None, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0,
-                 cities: Sequence[str] = ()) -> Cityscapes | StreetScenes:
+                 cities: Sequence[str] = (), maps: LabelMaps | None = None) -> Cityscapes | StreetScenes:
     """Open a split: of files if ``root`` is given, all its ``cities`` or some; else ``length`` drawn scenes."""
     if root is not None:
-        return Cityscapes(root, split, image_size, cities)
+        return Cityscapes(root, split, image_size, cities, maps)
     if cities:
         raise ValueError(f"--cities {' '.join(cities)}: cities are folders of --data, and drawn scenes have none; give "
                          "--data too, or leave them out")
+    if maps is not None and maps.values is not None:
+        raise ValueError(f"--label-values {maps.values}: drawn scenes are no files of label maps; give --data too, or "
+                         "leave it out")
+    if maps is not None and maps.labels != CITYSCAPES:
+        raise ValueError(f"--labels {maps.labels.name}: drawn scenes have the labels of cityscapes; give --data too, "
+                         "or leave it out")
     return StreetScenes(split, image_size, length, seed)
 
 
 def open_split(root: str | Path | None, split: str, image_size: Sequence[int], generated: int, seed: int,
-               cities: Sequence[str] = ()) -> Cityscapes | StreetScenes:
+               cities: Sequence[str] = (), maps: LabelMaps | None = None) -> Cityscapes | StreetScenes:
     """Open a split as in training: of drawn scenes `generated` for train, an eighth as many for each other split."""
     length = generated if split == "train" else max(1, generated // 8)
-    return open_dataset(root, split, image_size, length, seed, cities)
+    return open_dataset(root, split, image_size, length, seed, cities, maps)
 
 
 def some(dataset: Any, pairs: int | None) -> Any:

@@ -1,8 +1,8 @@
 """Items of a data set: a label map, and the images that belong to it, as tensors of one size.
 
     photo      uint8 (3, H, W)   red, green, blue in 0..255
-    condition  uint8 (3, H, W)   the label map in the official colours
-    label      uint8 (H, W)      official label ids; 255 stands for -1
+    condition  uint8 (3, H, W)   the label map in the colours of its label set
+    label      uint8 (H, W)      ids of the label set, official ones of Cityscapes by default; 255 stands for -1
     instances  int32 (H, W)      1000 * id + number for single objects, else the plain id; all items of a
                                  data set have it, or none
     name       str               for example aachen_000000_000019
@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from streets.data import labels, png
+from streets.data import png
+from streets.data.label_sets import CITYSCAPES
+from streets.data.labels import LabelSet
 
 Item = dict[str, Any]
 
 
-def make_item(name: str, label: np.ndarray, instances: np.ndarray | None) -> Item:
+def make_item(name: str, label: np.ndarray, instances: np.ndarray | None, labels: LabelSet = CITYSCAPES) -> Item:
     """Make an item without a photo from a map of label ids, and of instances where there is one."""
     item = {"condition": channels_first(labels.colorize(label)), "label": torch.from_numpy(label), "name": name}
     return item if instances is None else item | {"instances": torch.from_numpy(instances)}

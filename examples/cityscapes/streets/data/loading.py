@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from streets.data.reading import OtherTable
+from streets.data.labels import OtherLabels
 from streets.system import processes, progress
 from streets.system.seeds import seed_of
 
@@ -66,6 +66,10 @@ def shuffled(length: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(length, generator=generator).tolist()
 
 
+class Misread(str):
+    """The reason why a file is not read that is of other labels: to leave it out would keep others like it."""
+
+
 class Tried(Dataset):
     """Items of a data set; an unreadable one is the reason as text, since workers add a traceback to exceptions."""
 
@@ -82,9 +86,14 @@ class Tried(Dataset):
             return self.explained(error)
 
 
+def marked(error: Exception) -> str:
+    """Return why a file cannot be read, as Misread where it is of other labels."""
+    return Misread(error) if isinstance(error, OtherLabels) else str(error)
+
+
 def advised(error: Exception) -> str:
     """Explain why a file cannot be read, with the advice to leave it out, unless other files may be misread too."""
-    return f"{error}" if isinstance(error, OtherTable) else (
+    return f"{error}" if isinstance(error, OtherLabels) else (
         f"{error}; or leave out what cannot be read with --skip-bad-files")
 
 
@@ -123,10 +132,18 @@ def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
 
 
 def unreadable(dataset: Any, workers: int, device: torch.device, split: str) -> dict[int, str]:
-    """Find the items that cannot be read, and return the reasons by index; every process reads its share of them."""
+    """Find the items that cannot be read, and return the reasons by index; every process reads its share of them.
+
+    A label map of other labels is an error all the same, as others of its kind may be readable.
+    """
     own = range(processes.rank(), len(dataset), processes.world())
-    every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, **OPTIONS)
+    every = DataLoader(Subset(Tried(dataset, marked), own), batch_size=None, num_workers=workers, **OPTIONS)
     bar = progress.bar(every, desc=f"reading {split}", disable=processes.rank() > 0)
-    bad = [f"{i} {' '.join(item.split())}" for i, item in zip(own, bar, strict=True) if isinstance(item, str)]
+    bad = [f"{i} {int(isinstance(item, Misread))} {' '.join(item.split())}"
+           for i, item in zip(own, bar, strict=True) if isinstance(item, str)]
     lines = "\n".join(processes.texts("\n".join(bad), device)).splitlines()
-    return dict(sorted((int(i), why) for i, _, why in (line.partition(" ") for line in lines if line)))
+    found = [line.split(" ", 2) for line in lines if line]
+    for _, misread, why in found:
+        if int(misread):
+            raise ValueError(why)
+    return dict(sorted((int(i), why) for i, _, why in found))

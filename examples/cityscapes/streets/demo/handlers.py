@@ -65,7 +65,8 @@ class Handlers:
         for number, sample in enumerate(sampling.samples(run, item, int(count), temperature, seed, guidance), 1):
             pictures.append((url(sample.image), str(sample)))
             yield f"{number} of {count:.0f} samples are drawn ...{notes}", [*pictures]
-        settings = f", temperature {temperature:g}" * run.is_flow + f", guidance {guidance:g}" * bool(run.guidance(1))
+        settings = f", temperature {temperature:g}" * run.has_likelihood
+        settings += f", guidance {guidance:g}" * bool(run.guidance(1))
         yield f"{count:.0f} samples of {name}, seed {seed}{settings}.{notes}", pictures
 
     def transfer(self, name: str, content: tuple[str, float], structure: tuple[str, float] | None, painted: str,

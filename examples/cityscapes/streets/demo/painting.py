@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from streets.data.items import Item, make_item, nearest
-from streets.data.labels import LABELS, Label, colorize, first_place
+from streets.data.label_sets import CITYSCAPES
+from streets.data.labels import Label, first_place
 
 MOST_PIXELS = 2**21
 """Largest picture that is read."""
@@ -17,7 +18,8 @@ CLOSE = 8
 FRINGE = 3
 """Widest fringe of mixed colours that takes the class beside it, in pixels: brushes with soft edges leave one."""
 PREFIX = "data:image/png;base64,"
-PALETTE: tuple[Label, ...] = tuple({label.color: label for label in reversed(LABELS) if label.id >= 0}.values())[::-1]
+PALETTE: tuple[Label, ...] = tuple(
+    {label.color: label for label in reversed(CITYSCAPES.labels) if label.id >= 0}.values())[::-1]
 """Labels to paint with, one of each colour: of those that share a colour, the first in the table."""
 
 
@@ -37,7 +39,7 @@ class Painting(NamedTuple):
 
     def shown(self, size: tuple[int, int]) -> np.ndarray:
         """Paint the label map that a model of images of this size reads, hatched where the colour is of no class."""
-        colors, foreign = colorize(nearest(self.ids, size)), nearest(self.foreign, size)
+        colors, foreign = CITYSCAPES.colorize(nearest(self.ids, size)), nearest(self.foreign, size)
         hatched = np.indices(size).sum(0) // max(1, size[0] // 32) % 2 == 0
         colors[foreign] = np.where(hatched[foreign][:, None], (255, 0, 255), (255, 255, 255))
         return colors

@@ -36,11 +36,11 @@ def samples(run: Run, item: Item, count: int, temperature: float, seed: int, gui
     """Draw samples of a scene, which depend on their numbers, the seed and the scene's name alone."""
     if not 0 <= seed <= MOST["seed"]:
         raise ValueError(f"the seed {seed}: a whole number from 0 to {MOST['seed']} is needed")
-    temperature, guidance = temperature if run.is_flow else 1.0, run.guidance(guidance)
+    temperature, guidance = temperature if run.has_likelihood else 1.0, run.guidance(guidance)
     check_temperature(temperature, run.name, run.levels)
     for number in range(count):
         image = draw(run, item, number, temperature, seed, guidance)
-        yield Sample(image, bits(run, item | {"photo": image}, seed) if run.is_flow else None)
+        yield Sample(image, bits(run, item | {"photo": image}, seed) if run.has_likelihood else None)
 
 
 def bits(run: Run, item: Item, seed: int) -> float:

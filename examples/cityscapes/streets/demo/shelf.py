@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from streets.config.training import Config
+from streets.data.label_sets import CITYSCAPES
 from streets.demo.progress import progress_of
 from streets.runs.configuration import read_config
 from streets.runs.run import Run
@@ -52,6 +53,9 @@ class Shelf:
         for name, path in self.paths.items():
             if (direction := self.config(name).get("direction", "label2photo")) != "label2photo":
                 raise ValueError(f"{path} is a {direction} run: the page paints label maps; give label2photo runs")
+            if (labels := self.config(name).get("labels", CITYSCAPES.name)) != CITYSCAPES.name:
+                raise ValueError(f"{path} is a run of the labels {labels}: the page paints those of {CITYSCAPES.name}; "
+                                 "give runs of these")
             if self.ready(name) or not (has_training(path) or self.planned):
                 self.run(name)
 

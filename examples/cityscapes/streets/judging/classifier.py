@@ -16,12 +16,14 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
 from streets.config.data import folder, name_of
+from streets.data import label_sets
 from streets.data.checking import check_files
 from streets.data.cityscapes import Cityscapes
 from streets.data.datasets import open_split, some
 from streets.data.labels import IGNORED
+from streets.data.reading import LabelMaps
 from streets.judging.judges import class_indices
-from streets.judging.judges.pspnet import CITYSCAPES, PSPNet, PSPNetJudge, normalize
+from streets.judging.judges.pspnet import PSPNet, PSPNetJudge, normalize
 from streets.judging.scores import SCORES, Scores
 from streets.runs.configuration import versions
 from streets.runs.directory import writing
@@ -37,17 +39,20 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     with writing(config.out, config.overwrite):
-        real, extra = open_pairs(config)
+        maps = LabelMaps(label_sets.read(config.labels), config.label_values)
+        real, extra = open_pairs(config, maps)
         train_set = ConcatDataset([some(real, config.pairs), *extra])
         if config.pairs == 0 and not extra:
             raise ValueError("--pairs 0: there is nothing to train on without --extra; give it, or more pairs")
         if len(train_set) < config.batch_size:
             raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
-        scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed)
+        scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed, maps=maps)
                   for name in config.score}
         for name, dataset in scored.items():  # those of the training are read below
             check_files(dataset, name)
-        classes = CITYSCAPES if config.classes == "all" else present_classes(ConcatDataset([real, *extra]), config)
+        classes = maps.labels.evaluated
+        if config.classes == "present":
+            classes = present_classes(ConcatDataset([real, *extra]), classes, config)
         zoom = (config.base_size or max(config.image_size)) / max(config.image_size)
         size = tuple(max(1, round(zoom * side)) for side in config.image_size)
         crop = tuple(min(713, 8 * math.ceil((side - 1) / 8) + 1) for side in size)
@@ -85,10 +90,12 @@ def check(config: Config) -> None:
         raise ValueError(f"--scale {config.scale[0]} {config.scale[1]}: positive numbers are needed, the least first")
 
 
-def open_pairs(config: Config) -> tuple[Any, list[Any]]:
+def open_pairs(config: Config, maps: LabelMaps) -> tuple[Any, list[Any]]:
     """Open the training split, all of its pairs, and the extra ones if there are any."""
-    real = open_split(config.data, "train", config.image_size, config.generated, config.seed, config.cities)
-    return real, [] if config.extra is None else [Cityscapes(config.extra, "train", config.image_size)]
+    real = open_split(config.data, "train", config.image_size, config.generated, config.seed, config.cities,
+                      maps)
+    of_ids = LabelMaps(maps.labels)  # as sample.py --augment writes them
+    return real, [] if config.extra is None else [Cityscapes(config.extra, "train", config.image_size, maps=of_ids)]
 
 
 def batches(train_set: Any, config: Config) -> DataLoader:
@@ -138,14 +145,14 @@ def score(judge: PSPNetJudge, dataset: Any, config: Config) -> dict[str, float]:
     return {name: value for name, value in found.compute().items() if name in SCORES}
 
 
-def present_classes(dataset: Any, config: Config) -> dict[str, int]:
+def present_classes(dataset: Any, evaluated: dict[str, int], config: Config) -> dict[str, int]:
     """Find the evaluated classes that occur in the label maps."""
     every = DataLoader(dataset, config.batch_size, num_workers=config.workers, collate_fn=photos_and_labels)
     seen = {label_id for batch in every for label_id in batch["label"].unique().tolist()}
-    classes = {name: label_id for name, label_id in CITYSCAPES.items() if label_id in seen}
+    classes = {name: label_id for name, label_id in evaluated.items() if label_id in seen}
     if len(classes) < 2:
-        raise ValueError(f"the training label maps hold {' and '.join(classes) or 'none'} of the 19 evaluated classes: "
-                         "at least two are needed")
+        raise ValueError(f"the training label maps hold {' and '.join(classes) or 'none'} of the {len(evaluated)} "
+                         "evaluated classes: at least two are needed")
     return classes
 
 

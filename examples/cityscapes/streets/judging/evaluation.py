@@ -17,6 +17,7 @@ from streets.config.evaluation import Config, check_temperatures
 from streets.config.training import Config as TrainingConfig
 from streets.data.datasets import open_dataset, spread
 from streets.data.pairs import to_bytes
+from streets.data.reading import LabelMaps
 from streets.judging import plots
 from streets.judging.bits import bits
 from streets.judging.judges import load_judge
@@ -49,10 +50,11 @@ def evaluate(config: Config) -> dict[str, Any]:
             raise ValueError(f"--guidance {config.guidance:g}: none of the runs was trained with --label-dropout, so "
                              "none knows photos without labels; leave it out")
         names, judge_name = unique_names(models), chosen_judge(config, direction)
-        judge = None if judge_name is None else load_judge(judge_name, config.judge_weights, device)
+        judge = None if judge_name is None else load_judge(judge_name, config.judge_weights, device, models[0].labels)
         data = common_data(models, config)
+        maps = models[0].maps(config.label_values) if data else LabelMaps(models[0].labels)
         trained_on = models[0].cities(data)
-        dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities)
+        dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities, maps=maps)
         settings: dict[str, Any] = {
             "data": place.name_of(data), "split": config.split, "cities": config.cities or None,
             "image_size": list(size), "pairs": len(dataset),
@@ -62,7 +64,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         }
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": {}}
         if judge is not None:
-            train_set = open_dataset(data, "train", size, config.generated, cities=trained_on)
+            train_set = open_dataset(data, "train", size, config.generated, cities=trained_on, maps=maps)
             kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
             results["references"] = kept.get(
                 "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))
@@ -98,6 +100,9 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
         if run.direction != first.direction:
             raise ValueError(f"{run.path} is {run.direction} and {first.path} is {first.direction}: evaluate them "
                              "apart")
+        if run.labels != first.labels:
+            raise ValueError(f"{run.path} has the labels of {run.labels.name} and {first.path} those of "
+                             f"{first.labels.name}: evaluate them apart")
         if config.image_size is None and run.image_size != first.image_size:
             raise ValueError(f"{run.path} was trained at {run.image_size} and {first.path} at {first.image_size}: "
                              "choose an --image-size")

@@ -13,6 +13,7 @@ import condflows
 from models import MODELS
 from streets.config.checks import misfits
 from streets.config.training import Config
+from streets.data import label_sets
 from streets.runs.building import build
 
 
@@ -54,6 +55,10 @@ def check_config(config: Any, where: object) -> None:
     elif wrong := misfits(Config, config):
         reason = f"the {wrong[0].replace('_', ' ')} {config[wrong[0]]!r}"
     else:
+        try:
+            label_sets.of_config(config)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{where}: {error}") from error
         return
     raise ValueError(f"{where}: expected a model of {', '.join(MODELS)} and its arguments, got {reason}: "
                      f"{install(writer) if writer is not None else 'give a run of train.py'}")

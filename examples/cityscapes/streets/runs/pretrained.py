@@ -30,7 +30,7 @@ except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
 CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets", "cities",
-          "label_dropout", "guidance", "data", "data_statistics", "versions")
+          "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics", "versions")
 """Keys of a run's config.json that an exported one keeps; of data only that they were drawn, and no path."""
 DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
                             "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0, "data": None}
@@ -54,7 +54,7 @@ samples = model.sample(5, x_a{{ ", temperature=0.8" if flow }})  # (batch, 5, 3,
 ```
 
 {% if labels -%}
-`x_a` are maps of Cityscapes' label ids, integers (batch, 1, height, width), 255 where nothing is known.
+`x_a` are maps of label ids of {{ label_set }}, integers (batch, 1, height, width), 255 where nothing is known.
 The samples are {{ wanted }}, float in [0, 1).
 {%- else -%}
 `x_a` are {{ given }} and the samples {{ wanted }}, both float in [0, 1).
@@ -66,8 +66,8 @@ The model takes `(x_a, side)`, where `side` of shape (batch, 1, height, width) i
 
 `config.json` says how the model was built and what its data was like, and `model.safetensors` holds its weights.
 """
-IMAGES = {"label2photo": ("label maps in the colours of Cityscapes", "photos"),
-          "photo2label": ("photos", "label maps in the colours of Cityscapes")}
+IMAGES = {"label2photo": ("label maps in the colours of {}", "photos"),
+          "photo2label": ("photos", "label maps in the colours of {}")}
 
 
 class Pretrained(
@@ -140,11 +140,14 @@ class Pretrained(
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """Write the README.md of the model."""
         (height, width), direction = self.config["image_size"], self.config["direction"]
-        given, wanted = IMAGES[direction]
+        label_set = Path(self.config.get("labels", "cityscapes")).name
+        label_set = "Cityscapes" if label_set == "cityscapes" else label_set
+        given, wanted = (text.format(label_set) for text in IMAGES[direction])
         facts = {"model": self.config["model"], "direction": direction, "height": height, "width": width,
                  "version": configuration.versions()["condflows"],
                  "flow": self.config["model"] not in WITHOUT_LIKELIHOOD, "given": given, "wanted": wanted,
-                 "boundaries": self.config["boundaries"], "labels": given_labels(self.config["model"], direction)}
+                 "boundaries": self.config["boundaries"], "label_set": label_set,
+                 "labels": given_labels(self.config["model"], direction)}
         return super().generate_model_card(*args, **facts | options)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -12,7 +12,9 @@ from models import MODELS
 from streets.config.data import folder
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.config.training import given_labels
+from streets.data import label_sets
 from streets.data.pairs import Pairs
+from streets.data.reading import LabelMaps
 from streets.runs import samples
 from streets.runs.configuration import read_config
 from streets.runs.curves import Row, read_curves
@@ -31,6 +33,7 @@ class Run:
         self.has_likelihood = self.name not in WITHOUT_LIKELIHOOD
         self.has_temperature = self.name not in WITHOUT_TEMPERATURE
         self.direction: str = self.config.get("direction", "label2photo")
+        self.labels = label_sets.of_config(self.config)
 
     def pairs(self, seed: int = 0) -> Pairs:
         """Return the conversion of a data set's batches into inputs of the model."""
@@ -53,6 +56,10 @@ class Run:
         if stored is not None and not Path(stored).is_dir():
             raise FileNotFoundError(f"{self.path} was trained on {stored}, and there is no such folder now: {advice}")
         return stored and Path(stored)
+
+    def maps(self, values: str | None = None) -> LabelMaps:
+        """Return how the label maps of a data set are read: with these values, else as in the training."""
+        return LabelMaps(self.labels, values or self.config.get("label_values"))
 
     def cities(self, data: Path | None) -> tuple[str, ...]:
         """Return the cities of a data set that the model was trained on; none stands for all of them.

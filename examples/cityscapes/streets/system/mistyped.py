@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from types import NoneType, UnionType
-from typing import Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 NUMBERS = {int: "whole number", float: "number"}
 
@@ -20,7 +20,8 @@ def explain(kind: type, arguments: Sequence[str], message: str) -> str | None:
     hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     wanted = next((one for one in hints if one is not NoneType), None)
     inner = get_args(wanted) if get_origin(wanted) is tuple else (wanted,)
-    number = NUMBERS.get(inner[0])
+    kind_of_part: Any = inner[0]
+    number = NUMBERS.get(kind_of_part)
     if number is None:
         return None
     words = following(arguments, option)
@@ -29,7 +30,7 @@ def explain(kind: type, arguments: Sequence[str], message: str) -> str | None:
         several = inner[-1] is ...
         needed = f"{'' if several else f'{len(inner)} '}{number}s with spaces between are needed"
         parts = [part for word in words for part in re.split(r",|;|(?<=\d)x(?=\d)", word) if part]
-        if all(is_number(part, inner[0]) for part in parts) and (several or len(parts) == len(inner)):
+        if all(is_number(part, kind_of_part) for part in parts) and (several or len(parts) == len(inner)):
             needed += f", as in {option} {' '.join(parts)}"
     return f"{option} {shlex.join(words)}: {needed}{', or None' * (NoneType in hints)}"
 

@@ -14,11 +14,13 @@ from torch.utils.data import Subset
 import condflows
 from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import START_OPTIONS, Config
-from streets.data import loading
+from streets.data import label_sets, loading
 from streets.data.checking import check_files
 from streets.data.crops import Crops
 from streets.data.datasets import open_split, some
+from streets.data.labels import LabelSet
 from streets.data.pairs import Pairs
+from streets.data.reading import LabelMaps
 from streets.runs import checkpoints, directory
 from streets.runs.building import build
 from streets.runs.configuration import read_config
@@ -42,7 +44,8 @@ MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every"
 def opened(config: Config, stop: Stop, device: torch.device) -> Iterator[Training]:
     """Open the training of a configuration, whose directory belongs to this process until the end of the block."""
     out = config.out or Path("runs") / f"{config.model}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    config = dataclasses.replace(config, data=config.data and config.data.resolve(), out=out)
+    config = dataclasses.replace(config, data=config.data and config.data.resolve(), out=out,
+                                 labels=label_sets.stored_name(config.labels))
     with ExitStack() as ending:
         processes.by_first(lambda: hold(out, config, ending), device)
         training = open_training(config, out, stop, device)
@@ -64,9 +67,10 @@ def hold(out: Path, config: Config, ending: ExitStack) -> None:
 def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -> Training:
     """Build a training, or load it from the last checkpoint of the run that goes on."""
     main = processes.rank() == 0
-    arguments = model_arguments(config)
+    labels = labels_of(config, out)
+    arguments, maps = model_arguments(config, labels), LabelMaps(labels, config.label_values)
     pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels)
-    train_set, val_set = (open_readable(config, name, device) for name in ("train", "val"))
+    train_set, val_set = (open_readable(config, name, device, maps) for name in ("train", "val"))
     if not config.skip_bad_files:  # else all have been read
         processes.by_first(lambda: [check_files(each, name, loading.advised)
                                     for each, name in ((train_set, "train"), (val_set, "val"))], device)
@@ -93,6 +97,8 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     if main:
         facts = {name: value for name, value in dataclasses.asdict(config).items() if name not in START_OPTIONS}
         facts |= {"model_arguments": arguments}
+        if config.labels not in label_sets.names():  # a file, which may not stay
+            facts |= {"label_table": label_sets.as_table(labels)}
         if checkpoint is None:
             directory.create(out, facts | {"data_statistics": {
                 "training_pairs": len(train_set), "validation_pairs": len(val_set), **statistics}})
@@ -116,6 +122,17 @@ def check_resumed(out: Path, config: Config) -> None:
         raise ValueError(f"--resume: {out} holds a model but no checkpoint to go on from; begin another run")
 
 
+def labels_of(config: Config, out: Path) -> LabelSet:
+    """Return the labels of a training; a run that goes on has those that it keeps, wherever their file is now."""
+    if not (config.resume and (out / "config.json").exists()):
+        return label_sets.read(config.labels)
+    labels = label_sets.of_config(read_config(out))
+    if Path(config.labels).is_file() and label_sets.read(config.labels) != labels:
+        raise ValueError(f"--labels {config.labels}: the table has changed since the run in {out} was begun; restore "
+                         "it, or begin another run")
+    return labels
+
+
 def last_checkpoint(out: Path, device: torch.device) -> tuple[Path, checkpoints.Checkpoint] | None:
     """Read the last checkpoint that the first process can read."""
     found = checkpoints.last(out / "checkpoints") if processes.rank() == 0 else None
@@ -123,11 +140,11 @@ def last_checkpoint(out: Path, device: torch.device) -> tuple[Path, checkpoints.
     return found or ((Path(path), checkpoints.read(Path(path))) if path else None)
 
 
-def open_readable(config: Config, name: str, device: torch.device) -> Any:
+def open_readable(config: Config, name: str, device: torch.device, maps: LabelMaps) -> Any:
     """Open a split of the data, on request without the pairs that cannot be read."""
     training = name == "train"
     dataset: Any = open_split(config.data, name, config.image_size, config.generated, config.seed,
-                              config.cities if training else ())
+                              config.cities if training else (), maps)
     dataset = some(dataset, config.pairs) if training else dataset
     bad = loading.unreadable(dataset, config.workers, device, name) if config.skip_bad_files else {}
     if not bad:

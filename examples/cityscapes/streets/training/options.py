@@ -9,7 +9,8 @@ from streets.config.checks import check_counts, check_finite
 from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.temperatures import check_temperature
 from streets.config.training import Config
-from streets.data.labels import CLASSES
+from streets.data import label_sets
+from streets.data.labels import LabelSet
 from streets.data.png import MOST_SIDE
 
 MOST_STEPS = 1000
@@ -55,12 +56,12 @@ def check(config: Config) -> None:
     check_temperature(config.temperature, config.model)
 
 
-def model_arguments(config: Config) -> dict[str, Any]:
+def model_arguments(config: Config, labels: LabelSet | None = None) -> dict[str, Any]:
     """Return the arguments of the model's builder; an option that the model lacks, or a wrong size, is an error."""
     accepted = inspect.signature(MODELS[config.model]).parameters
     given = {"steps": config.steps, "width": config.width, "context_width": config.context_width,
              "checkpoint": config.checkpoint_activations or None, "side_channels": 1 if config.boundaries else None,
-             "classes": CLASSES if config.given_labels else None}
+             "classes": (labels or label_sets.read(config.labels)).classes if config.given_labels else None}
     options = {"checkpoint": "checkpoint_activations", "side_channels": "boundaries"}
     arguments = {name: value for name, value in given.items() if value is not None}
     for name in arguments:

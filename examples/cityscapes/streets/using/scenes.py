@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from streets.config.sampling import Config
 from streets.config.transfer import Config as TransferConfig
 from streets.data.datasets import open_split, spread
-from streets.data.reading import read_label_map, read_photo
+from streets.data.reading import LabelMaps, read_label_map, read_photo
 from streets.runs.run import Run
 from streets.system import processes
 from streets.system.devices import choose_device
@@ -39,7 +39,7 @@ def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) 
     """Open a split of the data set, or of drawn scenes, as many as in training."""
     cities = config.cities if isinstance(config, Config) else ()
     return open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0),
-                      cities)
+                      cities, run.maps(config.label_values) if config.data else LabelMaps(run.labels))
 
 
 def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
@@ -61,8 +61,8 @@ def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str
     if files:
         if config.data or config.cities or config.indices or config.scenes is not None:
             raise ValueError(f"{option} are the scenes: leave out --data, --cities, --indices and --scenes")
-        read = read_label_map if label2photo else read_photo
-        dataset: Any = [read(file, size) for file in files]
+        maps = LabelMaps(run.labels, config.label_values)
+        dataset: Any = [read_label_map(file, size, maps) if label2photo else read_photo(file, size) for file in files]
         places, names = list(range(len(files))), [item["name"] for item in dataset]
     else:
         dataset = open_scenes(run, config, size)

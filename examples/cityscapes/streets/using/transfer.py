@@ -5,7 +5,7 @@ from torch import Tensor
 from streets.config.transfer import Config
 from streets.data.items import Item
 from streets.data.pairs import to_bytes
-from streets.data.reading import read_label_map, read_photo
+from streets.data.reading import LabelMaps, read_label_map, read_photo
 from streets.runs.directory import writing
 from streets.runs.pictures import save_picture
 from streets.runs.run import Run
@@ -64,7 +64,8 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
         if photo is None or label is None or structure is None or config.content or config.structure or config.data:
             raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
                              "--content and --structure")
-        return [(read_label_map(label, size) | read_photo(photo, size), read_label_map(structure, size))]
+        maps = LabelMaps(run.labels, config.label_values)
+        return [(read_label_map(label, size, maps) | read_photo(photo, size), read_label_map(structure, size, maps))]
     if not config.content or len(config.content) != len(config.structure):
         raise ValueError(f"expected as many scenes of --content as of --structure, got {len(config.content)} and "
                          f"{len(config.structure)}: give an equal number of both, at least one")

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from streets.data.label_sets import CITYSCAPES
+from streets.data.labels import LabelSet
 from streets.judging.judges import colors, espnet, pspnet
-from streets.judging.judges.judge import Judge, class_indices
+from streets.judging.judges.judge import Judge, class_indices, for_labels
 
 __all__ = ["JUDGES", "Judge", "class_indices", "load_judge"]
 
@@ -25,8 +27,9 @@ SOURCES = {
 """Weights that a judge can have."""
 
 
-def load_judge(name: str, weights: Path | None = None, device: str | torch.device = "cpu") -> Judge:
-    """Load the judge of that name with its weights.
+def load_judge(name: str, weights: Path | None = None, device: str | torch.device = "cpu",
+               labels: LabelSet = CITYSCAPES) -> Judge:
+    """Load the judge of that name with its weights, for label maps of a label set.
 
     Raises:
         FileNotFoundError: there are no weights in that place.
@@ -41,4 +44,5 @@ def load_judge(name: str, weights: Path | None = None, device: str | torch.devic
             raise ValueError(f"--judge {name}: expected a file of weights, got none: {advice}, or leave --judge out to "
                              "measure without a judge")
         raise FileNotFoundError(f"--judge {name}: expected weights in {weights}, but there is no such file: {advice}")
-    return JUDGES[name](weights, device)
+    judge = JUDGES[name](weights, device)
+    return colors.ColorsJudge(labels) if isinstance(judge, colors.ColorsJudge) else for_labels(judge, labels)

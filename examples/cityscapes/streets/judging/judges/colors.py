@@ -5,20 +5,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from streets.data.labels import LABELS
+from streets.data.label_sets import CITYSCAPES
+from streets.data.labels import LabelSet
 from streets.judging.judges.judge import check_photos
-from streets.judging.judges.pspnet import CITYSCAPES
 
 
 class ColorsJudge:
-    """Judge of synthesized label maps: it finds the evaluated class whose official colour is nearest."""
+    """Judge of synthesized label maps: it finds the evaluated class of a label set whose colour is nearest."""
 
-    names, label_ids = tuple(CITYSCAPES), tuple(CITYSCAPES.values())
+    def __init__(self, labels: LabelSet = CITYSCAPES):
+        self.names, self.label_ids = tuple(labels.evaluated), tuple(labels.evaluated.values())
+        self.colors = torch.from_numpy(labels.colorize(self.label_ids)).float()
 
     def __call__(self, photos: Tensor) -> Tensor:
         check_photos(photos)
-        color_of = {label.name: label.color for label in LABELS}
-        colors = torch.tensor([color_of[name] for name in self.names], device=photos.device).float()
+        colors = self.colors.to(photos.device)
         # |p - c|^2 without |p|^2: whole numbers, exact in float32.
         distances = colors.square().sum(1)[:, None, None] - 2 * torch.einsum("bchw,kc->bkhw", photos.float(), colors)
         return distances.argmin(1)

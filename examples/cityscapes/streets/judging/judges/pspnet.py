@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.weights import load_exactly, read_state
-from streets.data.labels import LABELS
+from streets.data import label_sets
 from streets.judging.judges.judge import check_photos
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
-CITYSCAPES = {label.name: label.id for label in LABELS if 0 <= label.train_id < 19}
+CITYSCAPES = label_sets.CITYSCAPES.evaluated
 """Names of the 19 evaluated classes and their official label ids, in the order of their training ids."""
 
 
