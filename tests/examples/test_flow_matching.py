@@ -175,7 +175,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 
 def test_settings_of_its_own():
     config = train.parse(["--model", "flow_matching"])
-    assert (config.steps, config.temperature, config.label_dropout, config.guidance) == (None, 1.0, 0.1, 1.0)
+    assert (config.steps, config.temperature, config.label_dropout, config.guidance) == (None, 0.9, 0.1, 1.0)
     assert config.given_labels
     of_photos = train.parse(["--model", "flow_matching", "--direction", "photo2label"])
     assert (of_photos.given_labels, of_photos.label_dropout, of_photos.guidance) == (False, 0.0, 0.0)

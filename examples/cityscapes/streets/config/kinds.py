@@ -1,4 +1,4 @@
-"""What models can do, by name: options are checked before the models, and with them torch, are imported."""
+"""Kinds of models, by name: options are checked before the models, and with them torch, are imported."""
 
 WITHOUT_LIKELIHOOD = {"pix2pix", "flow_matching"}
 WITHOUT_TEMPERATURE = {"pix2pix"}

@@ -29,8 +29,7 @@ TWO_GLOWS = ("full_glow", "dual_glow", "c_flow")
 MODEL_SETTINGS: dict[str, dict[str, Any]] = {
     "pix2pix": {"steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
                 "clip_norm": None, "checkpoint_activations": False, "temperature": 1.0},
-    "flow_matching": {"steps": None, "learning_rate": 1e-3, "clip_norm": 1.0, "checkpoint_activations": False,
-                      "temperature": 1.0},
+    "flow_matching": {"steps": None, "learning_rate": 1e-3, "clip_norm": 1.0, "checkpoint_activations": False},
 }
 """Settings of a model that differ from those of every preset; None for options that it lacks."""
 

@@ -39,8 +39,8 @@ class Config:
     samples: int = 5
     """Number of samples of each scene at each temperature."""
     temperature: tuple[Temperature, ...] = ()
-    """Standard deviation of the noise, one or several; 0.8 without this option, 1 for flow_matching. Numbers joined by
-    commas are of one sample, for each level of the model, finest first: 1.2,0.9,0.8. pix2pix has no temperature."""
+    """Standard deviation of the noise, one or several; 0.8 without this option. Numbers joined by commas are of one
+    sample, for each level of the model, finest first: 1.2,0.9,0.8. pix2pix has no temperature."""
     guidance: float | None = None
     """Weight by which samples are moved away from photos without labels, of a run that was trained with
     --label-dropout: 0 for none; that of the pictures of the training without this option."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condflows.trace import Context
-from streets.config.kinds import WITHOUT_LIKELIHOOD
+from streets.config.kinds import WITHOUT_TEMPERATURE
 from streets.config.training import given_labels
 from streets.runs import configuration
 from streets.runs import weights as stored
@@ -50,7 +50,7 @@ Full-Glow paper compares ({{ paper_url }}). With `condflows/examples/cityscapes`
 from streets.runs.pretrained import Pretrained
 
 model = Pretrained.from_pretrained("...")  # the name or the directory of this model
-samples = model.sample(5, x_a{{ ", temperature=0.8" if flow }})  # (batch, 5, 3, height, width)
+samples = model.sample(5, x_a{{ ", temperature=0.8" if temperature }})  # (batch, 5, 3, height, width)
 ```
 
 {% if labels -%}
@@ -145,7 +145,7 @@ class Pretrained(
         given, wanted = (text.format(label_set) for text in IMAGES[direction])
         facts = {"model": self.config["model"], "direction": direction, "height": height, "width": width,
                  "version": configuration.versions()["condflows"],
-                 "flow": self.config["model"] not in WITHOUT_LIKELIHOOD, "given": given, "wanted": wanted,
+                 "temperature": self.config["model"] not in WITHOUT_TEMPERATURE, "given": given, "wanted": wanted,
                  "boundaries": self.config["boundaries"], "label_set": label_set,
                  "labels": given_labels(self.config["model"], direction)}
         return super().generate_model_card(*args, **facts | options)

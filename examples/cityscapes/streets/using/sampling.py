@@ -24,7 +24,7 @@ def sample(config: Config) -> None:
         raise ValueError("give either --out DIR, for pictures, or --augment DIR, for a data set")
     shard, count = shards(config)
     run, size = open_run(config)
-    temperatures = {text(t): t for t in config.temperature or (0.8 if run.has_likelihood else 1.0,)}
+    temperatures = {text(t): t for t in config.temperature or (0.8 if run.has_temperature else 1.0,)}
     config = dataclasses.replace(config, guidance=guidance_of(run, config))
     if not config.label_maps and not config.photos:
         config = with_data(run, config)
