@@ -73,8 +73,7 @@ class LabelSet:
 
     @property
     def evaluated(self) -> dict[str, int]:
-        """Names and ids of the labels that are not ignored, in the order of their training ids; of all without these.
-        """
+        """Names and ids of the labels that are not ignored, in the order of their training ids if there are any."""
         kept = [label for label in self.labels if 0 <= (label.train_id or 0) < IGNORED and 0 <= label.id < UNKNOWN]
         return {label.name: label.id for label in sorted(kept, key=lambda label: label.train_id or 0)}
 

@@ -22,7 +22,7 @@ from streets.data.labels import UNKNOWN, LabelSet, OtherLabels, first_place
 
 
 class LabelMaps(NamedTuple):
-    """How files of label maps are read: by which table, and what their values are.
+    """Reading of the files of label maps: by which table, and what their values are.
 
     ``values`` is ids, train_ids or colors; None where each file is to tell. Then one grey channel of 8 or 16 bits holds
     ids, that of a `*_labelTrainIds.png` training ids, and any other picture the table's colours.

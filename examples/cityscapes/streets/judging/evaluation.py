@@ -17,7 +17,6 @@ from streets.config.evaluation import Config, check_temperatures
 from streets.config.training import Config as TrainingConfig
 from streets.data.datasets import open_dataset, spread
 from streets.data.pairs import to_bytes
-from streets.data.reading import LabelMaps
 from streets.judging import plots
 from streets.judging.bits import bits
 from streets.judging.judges import load_judge
@@ -52,7 +51,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         names, judge_name = unique_names(models), chosen_judge(config, direction)
         judge = None if judge_name is None else load_judge(judge_name, config.judge_weights, device, models[0].labels)
         data = common_data(models, config)
-        maps = models[0].maps(config.label_values) if data else LabelMaps(models[0].labels)
+        maps = models[0].maps(config.label_values, data)
         trained_on = models[0].cities(data)
         dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities, maps=maps)
         settings: dict[str, Any] = {

@@ -57,9 +57,9 @@ class Run:
             raise FileNotFoundError(f"{self.path} was trained on {stored}, and there is no such folder now: {advice}")
         return stored and Path(stored)
 
-    def maps(self, values: str | None = None) -> LabelMaps:
-        """Return how the label maps of a data set are read: with these values, else as in the training."""
-        return LabelMaps(self.labels, values or self.config.get("label_values"))
+    def maps(self, values: str | None, data: Path | None) -> LabelMaps:
+        """Return how the label maps of a data set are read: with these values, by default as in the training."""
+        return LabelMaps(self.labels, values or (None if data is None else self.config.get("label_values")))
 
     def cities(self, data: Path | None) -> tuple[str, ...]:
         """Return the cities of a data set that the model was trained on; none stands for all of them.

@@ -39,7 +39,7 @@ def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) 
     """Open a split of the data set, or of drawn scenes, as many as in training."""
     cities = config.cities if isinstance(config, Config) else ()
     return open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0),
-                      cities, run.maps(config.label_values) if config.data else LabelMaps(run.labels))
+                      cities, run.maps(config.label_values, config.data))
 
 
 def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
