@@ -99,10 +99,14 @@ class Cityscapes(Dataset[Item]):
         """Return the files of an item."""
         return [files[index] for files in (self.photos, self.label_maps, self.instances) if files is not None]
 
+    def label_map(self, index: int) -> np.ndarray:
+        """Read the label map of an item at its own size."""
+        return self.maps.read(self.label_maps[index])
+
     def read(self, index: int, window: Window | None = None) -> Item:
         """Read an item, or a window of it that is resized to the image size."""
         photo_path, label_path = self.photos[index], self.label_maps[index]
-        photo, label = open_photo(photo_path), self.maps.read(label_path)
+        photo, label = open_photo(photo_path), self.label_map(index)
         check_same_size(photo_path, photo.size, label_path, label)
         instances = None
         if self.instances is not None:

@@ -22,6 +22,7 @@ from streets.data.cityscapes import Cityscapes
 from streets.data.datasets import open_split, some
 from streets.data.labels import IGNORED
 from streets.data.reading import LabelMaps
+from streets.data.shares import report
 from streets.judging.judges import class_indices
 from streets.judging.judges.pspnet import PSPNet, PSPNetJudge, normalize
 from streets.judging.scores import SCORES, Scores
@@ -50,6 +51,7 @@ def train(config: Config) -> Path:
                   for name in config.score}
         for name, dataset in scored.items():  # those of the training are read below
             check_files(dataset, name)
+        report(real, maps.labels, "train")
         classes = maps.labels.evaluated
         if config.classes == "present":
             classes = present_classes(ConcatDataset([real, *extra]), classes, config)

@@ -21,6 +21,7 @@ from streets.data.datasets import open_split, some
 from streets.data.labels import LabelSet
 from streets.data.pairs import Pairs
 from streets.data.reading import LabelMaps
+from streets.data.shares import report
 from streets.runs import checkpoints, directory
 from streets.runs.building import build
 from streets.runs.configuration import read_config
@@ -74,6 +75,9 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     if not config.skip_bad_files:  # else all have been read
         processes.by_first(lambda: [check_files(each, name, loading.advised)
                                     for each, name in ((train_set, "train"), (val_set, "val"))], device)
+    if main:
+        for name, dataset in (("train", train_set), ("val", val_set)):
+            report(dataset, labels, name)
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)
