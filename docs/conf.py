@@ -9,7 +9,10 @@ from importlib.metadata import version
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
-sys.path.append(os.path.join(os.path.dirname(__file__), "_ext"))
+HERE = os.path.dirname(__file__)
+sys.path.append(os.path.join(HERE, "_ext"))
+
+from logo import draw_logo  # noqa: E402
 
 project = "condflows"
 author = "The condflows authors"
@@ -27,12 +30,15 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "model_diagrams",
+    "script_links",
+    "descriptions",
 ]
-exclude_patterns = ["_build", "tutorial", "gallery"]  # scripts from which sphinx-gallery writes tutorials/, pictures/
+# Scripts from which sphinx-gallery writes tutorials/, recipes/, pictures/, and the pictures of the README.
+exclude_patterns = ["_build", "tutorial", "recipe", "gallery", "figures", "**sg_execution_times.rst"]
 
 sphinx_gallery_conf = {
-    "examples_dirs": ["tutorial", "gallery"],
-    "gallery_dirs": ["tutorials", "pictures"],
+    "examples_dirs": ["tutorial", "recipe", "gallery"],
+    "gallery_dirs": ["tutorials", "recipes", "pictures"],
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
@@ -41,10 +47,15 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1e9,
+    "write_computation_times": False,  # a page that loads scripts from other hosts
 }
 
 html_theme = "furo"
 html_title = f"condflows {release}"
+draw_logo(os.path.join(HERE, "_static", "logo.svg"))
+html_logo = html_favicon = "_static/logo.svg"
+html_static_path = ["_static"]
+html_css_files = ["width.css"]
 html_math_renderer = "mathml"
 
 autodoc_typehints = "description"

@@ -54,11 +54,28 @@ def test_the_page_on_variational_inference_has_the_examples_diagnostic():
     assert function in page
 
 
-def test_tutorials_are_scripts_that_make_pictures():
-    scripts = sorted((DOCS / "tutorial").glob("*.py"))
-    assert len(scripts) >= 4
-    for script in (*scripts, *(DOCS / "gallery").glob("*.py")):
-        assert "plt.show()" in script.read_text()
+SCRIPTS = sorted(path for folder in ("tutorial", "recipe", "gallery") for path in (DOCS / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_picture_of_a_script_has_a_title(script):
+    """Check that, as sphinx-gallery takes the text that stands in for a picture from its titles."""
+    parts = script.read_text().split("plt.show()")
+    assert len(parts) > 1
+    assert not [part[-300:] for part in parts[:-1] if not re.search(r"\.suptitle\(|title\(\"|title=\"\w{4,} \w+", part)]
+
+
+@pytest.mark.parametrize("script", sorted((DOCS / "recipe").glob("*.py")), ids=lambda path: path.stem)
+def test_a_recipe_trains_and_gives_a_number(script):
+    source = script.read_text()
+    assert "cf.fit(" in source
+    assert re.search(r"^ *print\(f", source, re.MULTILINE)
+    assert re.search(r"^ *assert .*[<>]", source, re.MULTILINE)  # the build of this site checks it
+
+
+def test_the_recipes_are_linked_from_the_first_page():
+    assert len(list((DOCS / "recipe").glob("*.py"))) >= 5
+    assert "recipes/index" in (DOCS / "index.md").read_text()
 
 
 def test_the_gallery_has_a_page_for_every_plot():
@@ -67,15 +84,15 @@ def test_the_gallery_has_a_page_for_every_plot():
     for name, script in scripts.items():
         assert f":func:`condflows.plots.{name}`" in script
         assert f"plots.{name}(" in script
-        # sphinx-gallery takes the text that stands in for a picture from the titles in it.
-        assert ".suptitle(" in script or ".set_title(" in script
 
 
-def test_the_landing_page_has_the_readmes_example():
-    """Compare the fifteen lines word for word."""
-    readme = (DOCS.parent / "README.md").read_text()
-    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert example in (DOCS / "index.md").read_text()
+def test_the_landing_page_shows_the_first_part_of_the_readme():
+    """Check that the markers between which it includes the README are there, around both examples."""
+    page, readme = (DOCS / "index.md").read_text(), (ROOT / "README.md").read_text()
+    first, last = re.findall(r':(?:start-after|end-before): "(<!-- .*? -->)"', page)
+    shown = readme.partition(first)[2].partition(last)[0]
+    assert shown.count("```python") == readme.count("```python") == 2
+    assert "docs/figures/first_spiral.png" in shown
 
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()

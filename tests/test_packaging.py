@@ -20,26 +20,30 @@ from condflows import affine, conditioners, estimator, plots, testing
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("condflows", "examples") for path in (ROOT / folder).rglob("*.py"))
 PYTHON_FILES = sorted([ROOT / "conftest.py", ROOT / "docs" / "conf.py", *(
-    path for folder in ("condflows", "examples", "docs/_ext", "docs/gallery", "docs/tutorial", "tests")
+    path for folder in ("condflows", "examples", "tests", *(f"docs/{name}" for name in (
+        "_ext", "figures", "gallery", "recipe", "tutorial")))
     for path in (ROOT / folder).rglob("*.py"))])
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (condflows, affine, conditioners, estimator, plots, testing)
     for name in module.__all__
 }
+MODULES = ("affine", "conditioners", "estimator", "plots", "testing")
 CODE = {name: value for name, value in PUBLIC.items() if inspect.isclass(value) or inspect.isfunction(value)}
 
 
 def documented_names():
-    """Return the full names of all that docs/api.rst documents."""
-    page = (ROOT / "docs" / "api.rst").read_text()
-    names, module = set(), ""
-    for directive, name in re.findall(r"^\.\. (\w+):: ([\w.]+)", page, re.MULTILINE):
-        if directive in ("currentmodule", "automodule"):
-            module = name
-            names.add(name)
-        elif directive.startswith("auto"):
-            names.add(f"{module}.{name}")
+    """Return the full names of all that the pages of docs/api document, as often as they do."""
+    names = []
+    for page in sorted((ROOT / "docs" / "api").glob("*.rst")):
+        module = ""
+        for directive, name in re.findall(r"^\.\. (\w+):: ([\w.]+)", page.read_text(), re.MULTILINE):
+            if directive in ("currentmodule", "automodule"):
+                module = name
+            if directive == "automodule":
+                names.append(name)
+            elif directive.startswith("auto"):
+                names.append(f"{module}.{name}")
     return names
 
 
@@ -58,17 +62,27 @@ def code_lines(path):
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_names_are_in_the_api_pages(name):
+def test_public_names_are_on_one_page_of_the_api(name):
     value = PUBLIC[name]
     aliases = {other for other, same in PUBLIC.items() if same is value}
     if inspect.ismodule(value):
         aliases.add(value.__name__)
-    assert aliases & documented_names(), f"add {name} to docs/api.rst"
+    places = [documented for documented in documented_names() if documented in aliases]
+    assert len(places) == 1, f"document {name} on one of the pages of docs/api, got {places}"
 
 
 def test_the_api_pages_document_public_names_only():
-    modules = ("affine", "conditioners", "estimator", "plots", "testing")
-    assert documented_names() <= set(PUBLIC) | {"condflows", *(f"condflows.{name}" for name in modules)}
+    assert set(documented_names()) <= set(PUBLIC) | {f"condflows.{name}" for name in MODULES}
+
+
+def test_the_first_page_of_the_api_links_to_all_names_and_pages():
+    page = (ROOT / "docs" / "api.rst").read_text()
+    linked = re.findall(r"^(?:   \*|    ) .*$", page, re.MULTILINE)
+    names = re.findall(r":(?:class|func|data):`~([\w.]+)`", "\n".join(linked))
+    modules = {f"condflows.{name}" for name in MODULES}
+    assert sorted(names) == sorted(set(documented_names()) - modules)
+    pages = {f"api/{path.stem}" for path in (ROOT / "docs" / "api").glob("*.rst")}
+    assert set(re.findall(r"^   (api/\w+)$", page, re.MULTILINE)) == pages
 
 
 SAYS = {

@@ -52,8 +52,8 @@ for _ in range(200):
     schedule.step()
 
 # %%
-# Eight coarse pictures, three samples of each, and the real clouds. Samples differ where the coarse picture leaves
-# something open, and agree with it in all else:
+# Eight coarse pictures, three samples of each, and the real clouds. Samples differ in what the coarse picture
+# leaves open:
 
 coarse, clouds = draw(8)
 with torch.no_grad():

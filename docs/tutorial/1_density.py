@@ -3,8 +3,8 @@ A conditional density
 =====================
 
 A flow is an invertible map from data to noise. This page starts with one such map, chains a few of them, lets each
-read a context, and trains the result on data whose density :math:`p(x | c)` is known exactly, so that the learned one
-can be laid beside it.
+read a context, and trains the result on data whose density :math:`p(x | c)` is known exactly, so that the two can
+be compared.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -22,8 +22,8 @@ torch.manual_seed(0)
 # One bijector
 # ------------
 #
-# An affine coupling leaves the first half of the channels as it is. The other half is scaled and shifted by what a net
-# makes of the first: :math:`y_1 = x_1` and :math:`y_2 = s(x_1) \, x_2 + t(x_1)`. The net comes from outside and may
+# An affine coupling leaves the first half of the channels as it is. A net of the first half scales
+# and shifts the other: :math:`y_1 = x_1` and :math:`y_2 = s(x_1) \, x_2 + t(x_1)`. The net comes from outside and may
 # be any module. It returns raw log-scales and raw shifts, both of which the coupling bounds softly.
 
 
@@ -63,6 +63,7 @@ for value in lines:
         axes[1].plot(*coupling(line)[0].T, color="tab:blue", linewidth=0.8)
 axes[0].set(title="x", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 axes[1].set(title="y = coupling(x)", xlabel="$y_1$", ylabel="$y_2$")
+figure.suptitle("A grid before and after a coupling")
 plt.show()
 
 # %%
@@ -75,7 +76,7 @@ plt.show()
 # of chains. Log-determinants add up.
 #
 # The coupling's net is now an :class:`~condflows.conditioners.MLPConditioner` that reads a context beside the first
-# half, here one number for each sample. That is all that makes an operation conditional: it has no second class. The
+# half, here one number for each sample. That is all that makes an operation conditional; the class stays the same. The
 # net bounds what it reads, so a context should be of order 1. :class:`condflows.Standardize` in front of it sees to
 # that, whatever unit the number has; :func:`condflows.initialize` fits its mean and deviation.
 
@@ -99,7 +100,7 @@ assert torch.allclose(restored, x, atol=1e-4)
 #
 # A robot is somewhere in the plane, with a normal prior, :math:`x \sim N(0, I)`. It measures its distance :math:`c` to
 # a beacon, with a normal error of deviation 0.2. Where is it, given the distance? By Bayes' rule the density is
-# proportional to prior times likelihood, and a sum over a grid gives the factor. The flow is told neither of them: it
+# proportional to prior times likelihood, and a sum over a grid gives the factor. The flow knows neither of them: it
 # sees pairs of a position and a measured distance.
 
 beacon, deviation = torch.tensor([-1.0, 0.0]), 0.2
@@ -165,6 +166,7 @@ models = {"exact": exact_log_density, "learned": flow}
 figure = plots.density(models, distances, limits=(-3.5, 3.5), titles=titles)
 for ax in figure.axes[:8]:
     ax.plot(*beacon, "w+")
+figure.suptitle("Exact and learned density for four distances")
 plt.show()
 
 # %%
@@ -194,6 +196,7 @@ temperatures = (0, 0.4, 0.7, 1)
 figure = plots.temperatures(flow, distances[2:3], temperatures, titles=["distance 2"], limits=(-3.5, 3.5))
 for ax in figure.axes:
     ax.plot(*beacon, "k+")
+figure.suptitle("Samples at four temperatures")
 plt.show()
 
 # %%

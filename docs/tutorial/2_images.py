@@ -46,7 +46,8 @@ def draw(count):
 
 
 labels, photos = draw(8)
-plots.images({"label map": labels, "photo": photos})
+figure = plots.images({"label map": labels, "photo": photos})
+figure.suptitle("Eight label maps and their photos")
 plt.show()
 
 # %%
@@ -145,7 +146,8 @@ assert own < min(5.4, other - 0.3)
 labels, photos = pairs(10)
 with torch.no_grad():
     samples = flow.sample(3, context=labels, temperature=0.7)
-plots.images({"label map": labels, "sample": samples, "photo": photos})
+figure = plots.images({"label map": labels, "sample": samples, "photo": photos})
+figure.suptitle("Three samples between each label map and its photo")
 plt.show()
 
 # %%
@@ -199,7 +201,8 @@ with torch.no_grad():
     rows = [flow.transform_from_noise(part, labels) for part in parts]
 assert torch.allclose(rows[-1], photos, atol=1e-3)
 names = ["no noise", "level 4", "levels 4, 3", "levels 4, 3, 2", "all levels"]
-plots.images(dict(zip(names, rows, strict=True)))
+figure = plots.images(dict(zip(names, rows, strict=True)))
+figure.suptitle("Photos rebuilt from the noise of more and more levels")
 plt.show()
 
 # %%

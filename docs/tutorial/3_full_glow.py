@@ -163,7 +163,8 @@ with torch.no_grad():
         samples = pair.sample(count, context=labels, temperature=temperature)
         assert samples.shape == (6, count, 3, 16, 16)
         columns[f"T = {temperature}"] = samples
-plots.images(columns, transposed=True)
+figure = plots.images(columns, transposed=True)
+figure.suptitle("Label map, photo, and samples at three temperatures")
 plt.show()
 
 # %%
@@ -175,7 +176,7 @@ plt.show()
 # Content transfer
 # ----------------
 #
-# The noise of a photo holds what its label map does not tell. Decoded on another map, light and colours of the photo
+# The noise of a photo holds all that its label map leaves open. Decoded on another map, light and colours of the photo
 # come along (section 5.4 of the paper). On its own map the photo itself comes back. In this picture the top row has
 # four new maps, and each other row a photo and its transfers.
 
@@ -193,6 +194,7 @@ columns["new map"] = torch.cat([new_labels[None], torch.stack(moved, dim=1)])
 figure = plots.images(columns, transposed=True)
 for ax in figure.axes[:3]:
     ax.spines[:].set_visible(False)
+figure.suptitle("Photos moved to the label maps of other scenes")
 plt.show()
 
 # %%

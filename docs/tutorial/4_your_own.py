@@ -104,7 +104,7 @@ ax.plot(axis, student.log_prob(axis).exp(), color="silver", linewidth=4, label="
 with torch.no_grad():
     ax.plot(axis, normal.log_prob(axis).exp(), label="actnorm alone")
     ax.plot(axis, tailed.log_prob(axis).exp(), label="with Tails")
-ax.set(yscale="log", ylim=(1e-6, 1), xlabel="x", ylabel="density")
+ax.set(title="Density with and without heavy tails", yscale="log", ylim=(1e-6, 1), xlabel="x", ylabel="density")
 ax.legend()
 plt.show()
 
@@ -123,7 +123,8 @@ plt.show()
 report = invertibility_report(tailed, 100 * points)
 print(report)
 assert report[0].error < 1e-3 * report[0].largest
-plots.invertibility(report)
+figure = plots.invertibility(report)
+figure.suptitle("Errors of the round trip far out")
 plt.show()
 
 # %%

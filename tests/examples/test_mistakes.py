@@ -1,4 +1,4 @@
-"""Every mistake of docs/wrong_inputs.md that is made with a script: one line, exit status 2, and nothing is lost."""
+"""The mistakes of docs/wrong_inputs_scripts.md: each ends in one line and exit status 2, and nothing is lost."""
 
 import importlib
 import json
@@ -227,7 +227,7 @@ PREPARED = {
     "a configuration that is a list": lambda: write(CONFIG, "[]"),
     "a configuration that is no text": lambda: write(CONFIG, b"\xff\xfe\x00"),
     "a configuration that is nested too deep": lambda: write(CONFIG, "[" * 100_000),
-    "a configuration of a model that there is not": lambda: change_config(model="real_nvp"),
+    "a configuration of an unknown model": lambda: change_config(model="real_nvp"),
     "a configuration with an argument that the model lacks": lambda: change_config(model_arguments={"depth": 3}),
     "a configuration with arguments of another kind": lambda: change_config(model_arguments={"steps": "four"}),
     "a configuration with a function's name": lambda: change_config(model_arguments={"affine": "soft_affine"}),
