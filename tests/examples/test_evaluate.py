@@ -13,7 +13,7 @@ from PIL import Image
 
 import evaluate
 from streets.data.drawn import StreetScenes
-from streets.judging import evaluation, scores, tables
+from streets.judging import evaluation, fitting, scores, tables
 from streets.judging.bits import bits
 from streets.judging.judges import load_judge
 from streets.judging.references import mean_colors, references
@@ -289,7 +289,7 @@ def test_guided_runs_are_judged_beside_others(tmp_path, brightness, capsys):
 
 
 def test_the_sweep_is_the_papers():
-    assert evaluation.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+    assert fitting.SWEEP == (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 def test_the_best_temperature_is_that_of_the_highest_iou():

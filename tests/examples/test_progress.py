@@ -1,4 +1,4 @@
-"""What the scripts print while they work and at their end, on a terminal and in a log."""
+"""Output of the scripts while they work and at their end, on a terminal and in a log."""
 
 import re
 import sys
