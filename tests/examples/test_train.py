@@ -24,6 +24,7 @@ from streets.data.pairs import Pairs, to_bytes
 from streets.judging.bits import bits
 from streets.runs import curves, directory, weights
 from streets.runs.run import Run
+from streets.training import opening
 from streets.training.descent import learning_rate_factor
 from streets.training.options import model_arguments
 
@@ -430,3 +431,12 @@ def test_help_is_quick_and_complete():
     assert time.perf_counter() - started < 5
     for option in ("--data", "--image-size", "--preset", "--source-weight", "paper-256"):
         assert option in result.stdout
+
+
+def test_statistics_are_those_of_all_values():
+    images = torch.randint(0, 256, (5, 3, 7, 9), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images[:, 2] = 17
+    found = opening.channel_statistics(images)
+    values = images.double().transpose(0, 1).flatten(1) / 255
+    assert found["mean"] == pytest.approx(values.mean(1).tolist(), abs=1e-14)
+    assert found["deviation"] == pytest.approx(values.std(1, correction=0).tolist(), abs=1e-8)

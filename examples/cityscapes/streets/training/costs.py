@@ -1,5 +1,6 @@
 """Costs of a step of training, before anything of its size is allocated: the step itself, run on shapes alone."""
 
+import dataclasses
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from streets.config.training import Config
+from streets.data.datasets import open_split, some
 from streets.data.loading import Order
 from streets.runs.building import build
 from streets.system import processes
@@ -19,6 +21,15 @@ from streets.system.devices import choose_device
 from streets.training.descent import Batch
 from streets.training.objectives import make_objective
 from streets.training.options import check, model_arguments
+
+GIB = 2**30
+HEAP = 2**25
+"""Largest block that glibc may keep when it is freed, in bytes; a larger one goes back to the system at once."""
+PROGRAM = 0.45 * GIB
+"""Bytes of a process on a CPU beside its tensors: Python, torch, and what it draws."""
+KEPT = 1.6
+"""Bytes that glibc keeps at most beside those in use, for each byte in blocks of ``HEAP`` or less, as measured by
+tests/benchmarks/process_memory.py."""
 
 
 @dataclass
@@ -30,11 +41,19 @@ class Costs:
     """Floating-point operations of all passes, recomputed ones included; as FlopCounterMode counts them."""
     memory: dict[str, int]
     """Bytes of all tensors when they take most; activations are what there is beside the other kinds."""
+    initialization: int = 0
+    """Bytes of all tensors when the actnorms are initialized, before the first step."""
+    blocks: int = 0
+    """Bytes of the tensors of ``HEAP`` or less, when these take most."""
 
     @property
     def peak(self) -> int:
-        """Bytes of all kinds together."""
+        """Bytes of all kinds together in a step."""
         return sum(self.memory.values())
+
+    def process(self, kept: bool) -> float:
+        """Predict the bytes of the whole process on a CPU, with or without what glibc keeps of freed blocks at most."""
+        return PROGRAM + max(self.peak, self.initialization) + KEPT * self.blocks * kept
 
 
 def predict(config: Config) -> Costs:
@@ -48,6 +67,7 @@ def predict(config: Config) -> Costs:
         with device:
             model: Any = build(config.model, arguments, config.dequantization, config.nets)
             batches = [batch_like(config, pairs) for _ in range(config.accumulate)]
+        initialization = initialize(model, config, device, tracker)
         parameters = list(model.parameters())
         for parameter in parameters:
             if parameter.ndim == 4:  # what model.to does, which refuses tensors without data
@@ -66,7 +86,18 @@ def predict(config: Config) -> Costs:
         if config.ema is not None:
             memory["moving average"] = memory["parameters and buffers"]
         count = sum(parameter.numel() for parameter in parameters)
-    return Costs(count, tracker.flop / (pairs * len(batches[:2])), memory)
+    return Costs(count, tracker.flop / (pairs * len(batches[:2])), memory, initialization, tracker.most_blocks)
+
+
+def initialize(model: Any, config: Config, device: torch.device, tracker: "Tracker") -> int:
+    """Return the most bytes during the pass that initializes the actnorms, which pix2pix has none of."""
+    if config.model == "pix2pix" or processes.rank():  # the first process initializes
+        return 0
+    tracker.peak = tracker.now
+    with device, torch.no_grad():
+        context, x_b = batch_like(config, config.init_pairs)
+        model.log_prob(x_b, context)
+    return tracker.peak
 
 
 def batch_like(config: Config, pairs: int) -> Batch:
@@ -90,6 +121,8 @@ class Tracker(TorchDispatchMode):
     """
 
     flop, now, peak = 0, 0, 0
+    blocks, most_blocks = 0, 0
+    """Bytes in storages of ``HEAP`` or less: now, and at most."""
 
     def __init__(self):
         super().__init__()
@@ -111,6 +144,9 @@ class Tracker(TorchDispatchMode):
     def _add(self, nbytes: int) -> None:
         self.now += nbytes
         self.peak = max(self.peak, self.now)
+        if abs(nbytes) <= HEAP:
+            self.blocks += nbytes
+            self.most_blocks = max(self.most_blocks, self.blocks)
 
 
 def report(costs: Costs, config: Config) -> str:
@@ -120,15 +156,23 @@ def report(costs: Costs, config: Config) -> str:
         f"{config.model}: {costs.parameters / 1e6:.4g} million parameters",
         f"a training step: {costs.flop_per_image / 1e9:.4g} GFLOP an image",
         f"peak of memory in each process, {config.batch_size // processes.world()} x {height}x{width} in "
-        f"{config.accumulate} parts: {costs.peak / 2**30:.3g} GiB",
-        *(f"    {kind}: {nbytes / 2**30:.3g} GiB" for kind, nbytes in costs.memory.items()),
-        "    on a CPU the process takes 0.4 to 1 GiB more: the program, and what malloc keeps",
-        "    not predicted: a GPU's own context and workspaces, and what --compile changes",
+        f"{config.accumulate} parts: {costs.peak / GIB:.3g} GiB",
+        *(f"    {kind}: {nbytes / GIB:.3g} GiB" for kind, nbytes in costs.memory.items()),
+        f"before the first step, to initialize from {config.init_pairs} pairs at once (--init-pairs): "
+        f"{costs.initialization / GIB:.3g} GiB",
+        f"the whole process on a CPU: up to {costs.process(True) / GIB:.3g} GiB, as glibc keeps freed memory; about "
+        f"{costs.process(False) / GIB:.3g} GiB, but slower, where MALLOC_MMAP_THRESHOLD_=1000000 is set",
+        "    not predicted: a GPU's own context and workspaces, what --compile changes, and for a short time a second "
+        "copy of weights and optimizer in a checkpoint",
     ])
 
 
 def dry_run(config: Config) -> None:
-    """Print the costs of a step; of several processes the first alone does."""
+    """Print the costs of a step; of several processes the first alone does. Data that cannot be opened are refused."""
+    options = (config.image_size, config.generated, config.seed)
+    train_set = some(open_split(config.data, "train", *options, config.cities), config.pairs)
+    open_split(config.data, "val", *options)
+    config = dataclasses.replace(config, init_pairs=min(config.init_pairs, len(train_set)))
     if processes.rank() == 0:
         print("one step on shapes alone, which takes minutes for a large model", flush=True)
         print(report(predict(config), config))

@@ -170,7 +170,13 @@ def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict
     if config.model not in WITHOUT_LIKELIHOOD:
         context, x_b = pairs(batch)
         condflows.initialize(model, x_b, context=context)
-    channels = {kind: batch[kind].double().transpose(0, 1).flatten(1) / 255 for kind in ("condition", "photo")}
-    return {"of_pairs": len(first)} | {
-        kind: {"mean": values.mean(1).tolist(), "deviation": values.std(1, correction=0).tolist()}
-        for kind, values in channels.items()}
+    return {"of_pairs": len(first)} | {kind: channel_statistics(batch[kind]) for kind in ("condition", "photo")}
+
+
+def channel_statistics(images: torch.Tensor) -> dict[str, list[float]]:
+    """Return mean and deviation of each channel of uint8 images, values in 0 to 1; one image at a time for memory."""
+    sums, squares = (sum(image.flatten(1).long().pow(power).sum(1).double() for image in images) for power in (1, 2))
+    count = 255 * len(images) * images[0, 0].numel()
+    mean = sums / count
+    deviation = (squares / (255 * count) - mean.square()).clamp(min=0).sqrt()
+    return {"mean": mean.tolist(), "deviation": deviation.tolist()}
