@@ -165,6 +165,7 @@ PREPARED = {
     "a model that does not say its data": lambda: exported(),
     "runs of different data": lambda: (
         shutil.copytree("RUN", "OF_PHOTOS"), change_config("OF_PHOTOS", data=str(Path("ROOT").resolve()))),
+    "a photo and a label map of two sizes": lambda: save("small.png", np.full((8, 16), 7, np.uint8)),
     "runs of two sizes": lambda: (shutil.copytree("RUN", "LARGER"), change_config("LARGER", image_size=[16, 32])),
     "an output that another process writes": lambda: held_by_another(),
     "an output that is a broken link": lambda: Path("LINK").symlink_to("NOWHERE/run"),

@@ -154,6 +154,30 @@ def test_files_with_values_outside_the_table_are_named(run, painted, tmp_path, c
         Image.fromarray(np.full(SIZE, 7, np.uint8)).save(path)
 
 
+def test_a_photo_and_a_map_that_do_not_belong_together(run, painted, scenes, tmp_path, capsys):
+    """Refuse another size, and another scene where both names are those of Cityscapes; the structure may have any."""
+    photo, label = painted[1], painted[3]
+    whole = label.read_bytes()
+    for size in ((64, 128), (32, 32), (64, 32)):
+        Image.fromarray(np.full(size, 7, np.uint8)).save(label)
+        said = refused(capsys, run, *painted, "--out", tmp_path / "out")
+        assert f"expected --content-label {label} as large as --content-photo {photo}, 32x64, got {size[0]}x" in said
+    label.write_bytes(whole)
+    named = [tmp_path / f"ulm_0_{end}.png" for end in ("1_leftImg8bit", "1_gtFine_color", "2_gtFine_color")]
+    for path, source in zip(named, (photo, label, label), strict=True):
+        shutil.copy(source, path)
+    names = {"--content-photo": named[0], "--structure-label": named[2]}
+    options = [part for option in names.items() for part in option]
+    said = refused(capsys, run, *options, "--content-label", named[2], "--out", tmp_path / "out")
+    assert f"expected the label map of {named[0]} as --content-label, got that of another scene, {named[2]}" in said
+    assert not (tmp_path / "out").exists()
+    call(run, *options, "--content-label", named[1], "--out", tmp_path / "out")
+    call(run, *options, "--content-label", label, "--out", tmp_path / "other")  # of a name that says nothing
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(named[2])
+    call(run, *options, "--content-label", named[1], "--out", tmp_path / "square")
+    assert (tmp_path / "square" / "ulm_0_1_on_ulm_0_2.png").exists()
+
+
 def test_used_and_unwritable_directories(run, tmp_path, capsys):
     used = tmp_path / "used"
     used.mkdir()

@@ -1,5 +1,6 @@
 """Transfer of one photo's content to the structure of another label map (section 5.4 of the Full-Glow paper)."""
 
+from pathlib import Path
 from torch import Tensor
 
 from streets.config.transfer import Config
@@ -64,6 +65,7 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
         if photo is None or label is None or structure is None or config.content or config.structure or config.data:
             raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
                              "--content and --structure")
+        check_belong(photo, label)
         maps = LabelMaps(run.labels, config.label_values)
         return [(read_label_map(label, size, maps) | read_photo(photo, size), read_label_map(structure, size, maps))]
     if not config.content or len(config.content) != len(config.structure):
@@ -72,3 +74,17 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
     dataset = open_scenes(run, with_data(run, config), size)
     return [(dataset[a], dataset[b])
             for a, b in zip(find(dataset, config.content), find(dataset, config.structure), strict=True)]
+
+
+def check_belong(photo: Path, label: Path) -> None:
+    """Refuse a photo and a label map that are not of one scene, as far as names of Cityscapes and sizes tell."""
+    of_label, of_photo = read_label_map(label), read_photo(photo)
+    named = photo.stem.endswith("_leftImg8bit") and "_gtFine_" in label.stem
+    if named and of_photo["name"] != of_label["name"]:
+        raise ValueError(f"expected the label map of {photo} as --content-label, got that of another scene, {label}: "
+                         "give the two files of one scene")
+    (height, width), (rows, columns) = of_photo["photo"].shape[1:], of_label["label"].shape
+    if (height, width) != (rows, columns):
+        raise ValueError(f"expected --content-label {label} as large as --content-photo {photo}, {height}x{width}, got "
+                         f"{rows}x{columns}: give the two files of one scene, or resize the label map with nearest "
+                         "neighbour")
