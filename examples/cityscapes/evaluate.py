@@ -12,12 +12,13 @@ trainings) into one directory, and with a judge temperatures.png, classes.png an
 import sys
 
 from streets.config.evaluation import Config
+from streets.config.groups import OF_EVALUATION
 from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate as the command line says; a user's mistake ends in one line of text and exit status 2."""
-    config = command_line.parse("evaluate.py", Config, arguments, description=__doc__)
+    config = command_line.parse("evaluate.py", Config, arguments, groups=OF_EVALUATION, description=__doc__)
     command_line.run("evaluate.py", lambda: work(config))
 
 

@@ -16,13 +16,14 @@ to be the same too; it is 1 where torchrun starts several processes.
 
 import sys
 
+from streets.config.groups import GROUPS
 from streets.config.sampling import Config
 from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
     """Sample as the command line says; a user's mistake ends in one line of text and exit status 2."""
-    config = command_line.parse("sample.py", Config, arguments, description=__doc__)
+    config = command_line.parse("sample.py", Config, arguments, groups=GROUPS, description=__doc__)
     command_line.run("sample.py", lambda: work(config))
 
 

@@ -15,6 +15,7 @@ import dataclasses
 import sys
 
 from streets.config.data import folder
+from streets.config.groups import GROUPS
 from streets.config.presets import defaults
 from streets.config.training import Config
 from streets.system import command_line, stopping
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> Config:
     """Read the options of a command line; the others are those of preset and model, or of the run that is resumed."""
-    config = command_line.parse("train.py", Config, arguments, default=defaults(arguments), description=__doc__)
+    config = command_line.parse("train.py", Config, arguments, defaults(arguments), GROUPS, description=__doc__)
     return dataclasses.replace(config, data=folder(config.data))
 
 

@@ -11,12 +11,13 @@ test photos.
 import sys
 
 from streets.config.classifier import Config
+from streets.config.groups import OF_CLASSIFIER
 from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
     """Train as the command line says; a user's mistake ends in one line of text and exit status 2."""
-    config = command_line.parse("train_classifier.py", Config, arguments, description=__doc__)
+    config = command_line.parse("train_classifier.py", Config, arguments, groups=OF_CLASSIFIER, description=__doc__)
     command_line.run("train_classifier.py", lambda: work(config))
 
 

@@ -11,13 +11,14 @@ check, the content is also put back onto its own label map, and the largest diff
 
 import sys
 
+from streets.config.groups import GROUPS
 from streets.config.transfer import Config
 from streets.system import command_line
 
 
 def main(arguments: list[str]) -> None:
     """Transfer as the command line says; a user's mistake ends in one line of text and exit status 2."""
-    config = command_line.parse("transfer.py", Config, arguments, description=__doc__)
+    config = command_line.parse("transfer.py", Config, arguments, groups=GROUPS, description=__doc__)
     command_line.run("transfer.py", lambda: work(config))
 
 

@@ -5,11 +5,12 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import IO, Any, NoReturn, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, NoReturn, TypeVar
 
 import tyro
 
+from streets.system.grouping import Grouped
 from streets.system.mistyped import explain
 
 Config = TypeVar("Config")
@@ -18,12 +19,24 @@ LONGEST = 4000
 """Most characters of a message, which a damaged file or a list of names could make very long."""
 
 
-def parse(script: str, kind: type[Config], arguments: list[str], **options: Any) -> Config:
-    """Read the options of a command line; if that fails, print one line and exit with status 2."""
-    messages = io.StringIO()
+def parse(script: str, kind: type[Config], arguments: list[str], default: Config | None = None,
+          groups: Mapping[str, Sequence[str]] | None = None, description: str | None = None) -> Config:
+    """Read the options of a command line; if that fails, print one line and exit with status 2.
+
+    Args:
+        script: its name.
+        kind: class of the options.
+        arguments: words of the command line.
+        default: options of which the command line changes some.
+        groups: names of the options in each group of the help.
+        description: first text of the help.
+    """
+    messages, grouped = io.StringIO(), Grouped(kind, groups or {})
     try:
         with contextlib.redirect_stderr(messages):
-            return tyro.cli(kind, prog=script, args=arguments, **options)
+            return grouped.flat(tyro.cli(
+                tyro.conf.OmitArgPrefixes[grouped.whole], prog=script, args=arguments, description=description,
+                default=None if default is None else grouped.of(default)))
     except SystemExit as end:
         if not end.code:  # --help
             raise

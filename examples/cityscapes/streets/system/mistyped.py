@@ -16,9 +16,9 @@ def explain(kind: type, arguments: Sequence[str], message: str) -> str | None:
     option = named and (named[1] or named[2])
     if not option or option not in arguments:
         return None
-    hint = get_type_hints(kind, include_extras=True).get(option[2:].replace("-", "_"))
+    hint: Any = get_type_hints(kind, include_extras=True).get(option[2:].replace("-", "_"))
     hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    wanted = next((one for one in hints if one is not NoneType), None)
+    wanted: Any = next((one for one in hints if one is not NoneType), None)
     inner = get_args(wanted) if get_origin(wanted) is tuple else (wanted,)
     kind_of_part: Any = inner[0]
     number = NUMBERS.get(kind_of_part)

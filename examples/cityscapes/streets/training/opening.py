@@ -175,8 +175,8 @@ def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict
 
 def channel_statistics(images: torch.Tensor) -> dict[str, list[float]]:
     """Return mean and deviation of each channel of uint8 images, values in 0 to 1; one image at a time for memory."""
-    sums, squares = (sum(image.flatten(1).long().pow(power).sum(1).double() for image in images) for power in (1, 2))
-    count = 255 * len(images) * images[0, 0].numel()
-    mean = sums / count
-    deviation = (squares / (255 * count) - mean.square()).clamp(min=0).sqrt()
+    powers = torch.stack([torch.stack([image.flatten(1).long().pow(power).sum(1) for power in (1, 2)])
+                          for image in images]).sum(0)
+    mean, square = powers.double() / images[:, 0].numel() / torch.tensor([[255.0], [255.0**2]])
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
     return {"mean": mean.tolist(), "deviation": deviation.tolist()}
