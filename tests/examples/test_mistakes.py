@@ -184,6 +184,7 @@ PREPARED = {
     "a photo that is empty": lambda: each(f"{CITY}/*", lambda path: write(path, "")),
     "a photo that is text": lambda: write("photo.png", "a photo"),
     "a photo that is cut short": lambda: each(f"{CITY}/*", cut),
+    "a photo of validation that is cut short": lambda: cut("ROOT/leftImg8bit/val/ulm/ulm_3_leftImg8bit.png"),
     "a photo of 16 bits": lambda: each(f"{CITY}/*", lambda path: save(path, np.zeros((16, 32), np.uint16))),
     "a photo larger than its label map": lambda: each(
         f"{CITY}/*", lambda path: save(path, np.zeros((32, 64), np.uint8))),

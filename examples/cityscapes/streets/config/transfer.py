@@ -22,8 +22,8 @@ class Config:
     content_photo: Path | None = None
     """PNG file of a photo, instead of --content."""
     content_label: Path | None = None
-    """PNG file of the label map of --content-photo, as large as it: ids in one grey channel, or colours, of the labels of
-    the run."""
+    """PNG file of the label map of --content-photo, as large as it: ids in one grey channel, or colours, of the labels
+    of the run."""
     structure_label: Path | None = None
     """PNG file of a label map, instead of --structure."""
     data: Path | None = None

@@ -1,6 +1,7 @@
 """Transfer of one photo's content to the structure of another label map (section 5.4 of the Full-Glow paper)."""
 
 from pathlib import Path
+
 from torch import Tensor
 
 from streets.config.transfer import Config
