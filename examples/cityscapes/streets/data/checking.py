@@ -37,10 +37,13 @@ def check_files(dataset: Any, split: str, explained: Callable[[Exception], str] 
         indices, dataset = [dataset.indices[index] for index in indices], dataset.dataset
     if not hasattr(dataset, "sides"):
         return
-    with ThreadPoolExecutor(THREADS) as pool:
+    pool = ThreadPoolExecutor(THREADS)
+    try:
         looks = pool.map(lambda index: is_usual(dataset.sides(index)), indices)
         bar = progress.bar(looks, total=len(indices), desc=f"looking at files of {split}", leave=False, delay=2)
         unusual = {place for place, usual in enumerate(bar) if not usual}
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C most have not begun
     to_read = [indices[place] for place in sorted(unusual | set(spread(len(indices), READ)))]
     for index in progress.bar(to_read, desc=f"reading files of {split}", leave=False, delay=2):
         try:
