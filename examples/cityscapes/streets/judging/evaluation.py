@@ -52,7 +52,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities, maps=maps)
         settings: dict[str, Any] = {
             "data": place.name_of(data), "split": config.split, "cities": config.cities or None,
-            "image_size": list(size), "pairs": len(dataset),
+            "label_values": maps.values, "image_size": list(size), "pairs": len(dataset),
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
             "mean_colours_of": trained_on or None,

@@ -106,6 +106,7 @@ def settings(run: Run, config: Config, temperature: float | Sequence[float]) -> 
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
         "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
         "cities": config.cities or None, "guidance": config.guidance or None, "label_maps": config.label_maps,
+        "label_values": config.label_values,
     })
 
 
