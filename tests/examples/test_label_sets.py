@@ -24,6 +24,7 @@ from streets.data.reading import LabelMaps, read_label_map
 from streets.judging.judges import class_indices, load_judge
 from streets.judging.judges.judge import for_labels
 from streets.runs import weights
+from streets.runs.pretrained import Pretrained
 from streets.runs.run import Run
 
 OPTIONS = ["--width", "4", "--steps", "1", "1", "--context-width", "4", "--image-size", "8", "16", "--batch-size", "4",
@@ -249,6 +250,9 @@ def test_a_run_of_own_labels(model, own, of_own, tmp_path, capsys):
     assert opened.labels.labels == tuple(OWN)
     if model == "encoded_glow":
         assert opened.config["model_arguments"]["classes"] == 201
+    exported = Pretrained.from_run(run).config
+    assert exported["labels"] == "own.csv"
+    assert label_sets.of_config(exported) == opened.labels
     maps = of_own / "gtFine" / "val" / "ulm"
     painted = tmp_path / "painted.png"
     save(painted, opened.labels.colorize(read(next(maps.iterdir()))))

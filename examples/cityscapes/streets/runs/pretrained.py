@@ -89,6 +89,8 @@ class Pretrained(
         super().__init__()
         given = DEFAULTS | json.loads(json.dumps(dict(config), default=str))
         configuration.check_config(given, "config")
+        if given["label_table"]:  # the table is kept, and no path
+            given["labels"] = Path(given["labels"]).name
         if given["data"] is not None:
             del given["data"]
         self.config: dict[str, Any] = {key: given[key] for key in CONFIG if key in given}
