@@ -23,7 +23,7 @@ class Grouped(Generic[Config]):
         self.kind, texts, hints = kind, help_texts(kind), get_type_hints(kind, include_extras=True)
         own: dict[str, Any] = {
             field.name: (field.name, Annotated[hints[field.name], tyro.conf.arg(help=texts.get(field.name))],
-                         dataclasses.field(default=field.default))
+                         dataclasses.field(default=default_of(field)))
             for field in fields_of(kind)}
         self.groups = {group: here for group, names in groups.items() if (here := [n for n in names if n in own])}
         members = {name for names in self.groups.values() for name in names}
@@ -50,6 +50,12 @@ class Grouped(Generic[Config]):
 def fields_of(kind: Any) -> tuple[dataclasses.Field, ...]:
     """Return the fields of a dataclass."""
     return dataclasses.fields(kind)
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """Return the default of a field, also where a function makes it; MISSING where there is none."""
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def help_texts(kind: type) -> dict[str, str]:

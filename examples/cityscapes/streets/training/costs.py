@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import Config
 from streets.data.datasets import open_split, some
 from streets.data.loading import Order
@@ -90,8 +91,8 @@ def predict(config: Config) -> Costs:
 
 
 def initialize(model: Any, config: Config, device: torch.device, tracker: "Tracker") -> int:
-    """Return the most bytes during the pass that initializes the actnorms, which pix2pix has none of."""
-    if config.model == "pix2pix" or processes.rank():  # the first process initializes
+    """Return the most bytes during the pass that initializes the actnorms, which only flows have."""
+    if config.model in WITHOUT_LIKELIHOOD or processes.rank():  # the first process initializes
         return 0
     tracker.peak = tracker.now
     with device, torch.no_grad():
