@@ -190,7 +190,7 @@ def test_every_model_is_exported_and_comes_back(name, tmp_path):
     x_a, x_b = images(2, 1, 3, *SIZE).float()
     if name in OF_LABEL_IDS:
         x_a = torch.randint(34, (1, 1, *SIZE))
-        assert "maps of Cityscapes' label ids, integers" in (exported / "README.md").read_text()
+        assert "maps of label ids of Cityscapes, integers" in (exported / "README.md").read_text()
     seeds = [torch.Generator().manual_seed(0) for _ in range(3)]
     models = [loaded, Pretrained.from_pretrained(again), Run(run).model]
     one, two, three = (model.sample(2, x_a, 1.0, seed) for model, seed in zip(models, seeds, strict=True))

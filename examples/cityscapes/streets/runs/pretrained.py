@@ -33,7 +33,8 @@ CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "
           "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics", "versions")
 """Keys of a run's config.json that an exported one keeps; of data only that they were drawn, and no path."""
 DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
-                            "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0, "data": None}
+                            "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0,
+                            "labels": "cityscapes", "label_table": None, "label_values": None, "data": None}
 """Values of the keys that older runs lack."""
 
 CARD = """
