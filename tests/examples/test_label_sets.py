@@ -14,6 +14,7 @@ import inspect_data
 import sample
 import train
 import train_classifier
+import transfer
 from models import MODELS
 from streets.data import label_sets, shares
 from streets.data.cityscapes import Cityscapes
@@ -217,7 +218,7 @@ def test_plausible_shares(name, found):
     assert not shares.doubts(found, label_sets.read(name))
 
 
-@pytest.mark.skipif(not CAMVID.exists(), reason="no CamVid here")
+@pytest.mark.skipif(not CAMVID.exists(), reason="shared data (CamVid in the Cityscapes layout) is not there")
 def test_training_ids_of_real_scenes_under_the_name_of_ids_are_noticed(tmp_path, capsys):
     """Replace ids by training ids, unlabeled left black: what passes in silence where only the table is looked up."""
     for city in ("0006R0",):
@@ -260,6 +261,10 @@ def test_a_run_of_own_labels(model, own, of_own, tmp_path, capsys):
     sample.main([str(run), "--data", str(of_own), "--samples", "1", "--out", str(tmp_path / "of_data")])
     condition = read(next((tmp_path / "of_data").glob("*_condition.png")))
     assert {tuple(color) for color in condition.reshape(-1, 3)} <= {label.color for label in OWN}
+    label = next(maps.iterdir())
+    photo = of_own / "leftImg8bit" / "val" / "ulm" / label.name.replace("_gtFine_labelIds", "_leftImg8bit")
+    transfer.main([str(run), "--content-photo", str(photo), "--content-label", str(label), "--structure-label",
+                   str(label), "--out", str(tmp_path / "transfer")])
     save(painted, np.full((8, 16), 7, np.uint8))
     assert "own.csv" in line_of_mistake(sample.main, capsys, run, "--label-maps", painted, "--out", tmp_path / "other")
 

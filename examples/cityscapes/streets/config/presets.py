@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from streets.config.checks import misfits
+from streets.config.kinds import TWO_GLOWS
 from streets.config.training import START_OPTIONS, Config, given_labels
 
 PAPER = Config(
@@ -24,8 +25,6 @@ PRESETS = {
     ),
 }
 
-TWO_GLOWS = ("full_glow", "dual_glow", "c_flow")
-"""Models that model the given image too, and need a ``source_weight``."""
 MODEL_SETTINGS: dict[str, dict[str, Any]] = {
     "pix2pix": {"steps": None, "learning_rate": 2e-4, "warmup_steps": 0, "linear_decay": False,
                 "clip_norm": None, "checkpoint_activations": False, "temperature": 1.0},

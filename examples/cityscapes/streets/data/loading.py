@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -66,15 +66,11 @@ def shuffled(length: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(length, generator=generator).tolist()
 
 
-class Misread(str):
-    """The reason why a file is not read that is of other labels: to leave it out would keep others like it."""
-
-
 class Tried(Dataset):
-    """Items of a data set; an unreadable one is the reason as text, since workers add a traceback to exceptions."""
+    """Items of a data set; an unreadable one is the error, as a value, since workers add a traceback to raised ones."""
 
-    def __init__(self, dataset: Any, explained: Callable[[Exception], str] = str):
-        self.dataset, self.explained = dataset, explained
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -83,12 +79,7 @@ class Tried(Dataset):
         try:
             return self.dataset[index]
         except (ValueError, OSError) as error:
-            return self.explained(error)
-
-
-def marked(error: Exception) -> str:
-    """Return why a file cannot be read, as Misread where it is of other labels."""
-    return Misread(error) if isinstance(error, OtherLabels) else str(error)
+            return error
 
 
 def advised(error: Exception) -> str:
@@ -119,15 +110,15 @@ OPTIONS: dict[str, Any] = {"generator": torch.Generator(), "worker_init_fn": pre
 
 
 def collate(items: list[Any]) -> Any:
-    """Collate items into a batch; if one cannot be read, return the first reason instead."""
-    return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
+    """Collate items into a batch; if one cannot be read, return the first error instead."""
+    return next((item for item in items if isinstance(item, Exception)), None) or default_collate(items)
 
 
 def loader(dataset: Any, workers: int, **options: Any) -> Iterator[Any]:
     """Yield the batches of a data set; a ValueError names the first file that cannot be read."""
-    for batch in DataLoader(Tried(dataset, advised), collate_fn=collate, num_workers=workers, **OPTIONS, **options):
-        if isinstance(batch, str):
-            raise ValueError(batch)
+    for batch in DataLoader(Tried(dataset), collate_fn=collate, num_workers=workers, **OPTIONS, **options):
+        if isinstance(batch, Exception):
+            raise ValueError(advised(batch))
         yield batch
 
 
@@ -137,13 +128,13 @@ def unreadable(dataset: Any, workers: int, device: torch.device, split: str) -> 
     A label map of other labels is an error all the same, as others of its kind may be readable.
     """
     own = range(processes.rank(), len(dataset), processes.world())
-    every = DataLoader(Subset(Tried(dataset, marked), own), batch_size=None, num_workers=workers, **OPTIONS)
+    every = DataLoader(Subset(Tried(dataset), own), batch_size=None, num_workers=workers, **OPTIONS)
     bar = progress.bar(every, desc=f"reading {split}", disable=processes.rank() > 0)
-    bad = [f"{i} {int(isinstance(item, Misread))} {' '.join(item.split())}"
-           for i, item in zip(own, bar, strict=True) if isinstance(item, str)]
+    bad = [f"{i} {int(isinstance(item, OtherLabels))} {' '.join(str(item).split())}"
+           for i, item in zip(own, bar, strict=True) if isinstance(item, Exception)]
     lines = "\n".join(processes.texts("\n".join(bad), device)).splitlines()
     found = [line.split(" ", 2) for line in lines if line]
-    for _, misread, why in found:
-        if int(misread):
+    for _, of_other_labels, why in found:
+        if int(of_other_labels):
             raise ValueError(why)
     return dict(sorted((int(i), why) for i, _, why in found))

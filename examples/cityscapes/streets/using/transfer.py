@@ -66,8 +66,8 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
         if photo is None or label is None or structure is None or config.content or config.structure or config.data:
             raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
                              "--content and --structure")
-        check_belong(photo, label)
         maps = LabelMaps(run.labels, config.label_values)
+        check_belong(photo, label, maps)
         return [(read_label_map(label, size, maps) | read_photo(photo, size), read_label_map(structure, size, maps))]
     if not config.content or len(config.content) != len(config.structure):
         raise ValueError(f"expected as many scenes of --content as of --structure, got {len(config.content)} and "
@@ -77,9 +77,9 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
             for a, b in zip(find(dataset, config.content), find(dataset, config.structure), strict=True)]
 
 
-def check_belong(photo: Path, label: Path) -> None:
+def check_belong(photo: Path, label: Path, maps: LabelMaps) -> None:
     """Refuse a photo and a label map that are not of one scene, as far as names of Cityscapes and sizes tell."""
-    of_label, of_photo = read_label_map(label), read_photo(photo)
+    of_label, of_photo = read_label_map(label, maps=maps), read_photo(photo)
     named = photo.stem.endswith("_leftImg8bit") and "_gtFine_" in label.stem
     if named and of_photo["name"] != of_label["name"]:
         raise ValueError(f"expected the label map of {photo} as --content-label, got that of another scene, {label}: "
