@@ -1,6 +1,6 @@
 """Data set of the Cityscapes release, or of any data in its layout."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,9 @@ from streets.data.crops import Window, cut
 from streets.data.instances import check_instances
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
 from streets.data.reading import LabelMaps, check_same_size, open_photo, read_ids
+
+PHOTO, LABELS, INSTANCES = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
+"""Endings of the files of a pair."""
 
 
 class Cityscapes(Dataset[Item]):
@@ -30,57 +33,18 @@ class Cityscapes(Dataset[Item]):
                  maps: LabelMaps | None = None) -> None:
         self.image_size, self.maps = checked_size(image_size), maps or LabelMaps()
         root = Path(root)
-        if not root.is_dir():
-            raise FileNotFoundError(
-                f"expected the Cityscapes data in {root}, but there is no such folder: check the path"
-            )
-        photos, fine = root / "leftImg8bit", root / "gtFine"
-        if missing := [folder.name for folder in (photos, fine) if not folder.is_dir()]:
-            found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-            raise FileNotFoundError(
-                f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {found}: "
-                "give the folder in which both zip files of Cityscapes were unpacked"
-            )
-        of_split = by_city(photos / split, "_leftImg8bit.png") if split else {}
-        if not any(of_split.values()):
-            exist = sorted(path.name for path in photos.iterdir() if any(by_city(path, "_leftImg8bit.png").values()))
-            raise FileNotFoundError(
-                f"expected {photos}/{split}/CITY/*_leftImg8bit.png, found none: "
-                f"splits with photos are {', '.join(exist) or 'none'}"
-            )
-        found = sorted(city for city, names in of_split.items() if names)
-        if unknown := sorted(set(cities) - set(found)):
-            raise FileNotFoundError(
-                f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
-                f"cities with photos are {', '.join(found)}"
-            )
-        of_maps, of_instances = ({city: set(names) for city, names in by_city(fine / split, ending).items()}
-                                 for ending in ("_gtFine_labelIds.png", "_gtFine_instanceIds.png"))
-        pairs = [(city, name) for city in found if not cities or city in cities for name in of_split[city]]
-        without_map = [(city, name) for city, name in pairs if name not in of_maps.get(city, ())]
-        if without_map:
-            city, name = without_map[0]
-            raise FileNotFoundError(
-                f"expected the label map {fine / split / city / name}_gtFine_labelIds.png of "
-                f"{photos / split / city / name}_leftImg8bit.png, found none ({len(without_map)} photos of "
-                f"{len(pairs)} have none): add it or remove the photo"
-            )
-        without_photo = sorted((city, name) for city, names in of_maps.items() if not cities or city in cities
-                               for name in names.difference(of_split.get(city, ())))
+        all_photos, all_maps = folders(root)
+        photos, fine = all_photos / split, all_maps / split
+        (of_photos,), (of_maps, of_instances) = by_city(photos, PHOTO), by_city(fine, LABELS, INSTANCES)
+        check_split(all_photos, split, of_photos if split else {}, cities)
+        pairs, mapped = (sorted((city, name) for city, names in there.items() if not cities or city in cities
+                                for name in names) for there in (of_photos, of_maps))
         # sample.py --augment writes a label map before its photo: a set that is not finished has maps without photos.
-        if without_photo and not (root / "augment.json").exists():
-            city, name = without_photo[0]
-            beside = sorted(path.name for path in (photos / split / city).glob(f"{name}*"))
-            raise FileNotFoundError(
-                f"expected the photo {photos / split / city / name}_leftImg8bit.png of a label map, found "
-                f"{', '.join(beside) or 'none'} ({len(without_photo)} label maps of "
-                f"{len(pairs) + len(without_photo)} have none): add it as PNG or remove the label map"
-            )
+        check_partners(photos, fine, pairs, mapped, unfinished=(root / "augment.json").exists())
         self.names = [name for _, name in pairs]
-        self.photos = [photos / split / city / f"{name}_leftImg8bit.png" for city, name in pairs]
-        stems = [fine / split / city / f"{name}_gtFine" for city, name in pairs]
-        self.label_maps = [stem.with_name(f"{stem.name}_labelIds.png") for stem in stems]
-        instances = [stem.with_name(f"{stem.name}_instanceIds.png") for stem in stems]
+        self.photos = [photos / city / f"{name}{PHOTO}" for city, name in pairs]
+        self.label_maps, instances = ([fine / city / f"{name}{ending}" for city, name in pairs]
+                                      for ending in (LABELS, INSTANCES))
         absent = [path for path, (city, name) in zip(instances, pairs, strict=True)
                   if name not in of_instances.get(city, ())]
         if 0 < len(absent) < len(instances):
@@ -121,9 +85,59 @@ class Cityscapes(Dataset[Item]):
         return item | {"photo": smooth(photo, self.image_size)}
 
 
-def by_city(split: Path, ending: str) -> dict[str, list[str]]:
-    """List the files of each city of a split that have an ending, sorted and without it; OSError of a city that cannot
-    be read, which ``glob`` would leave out."""
-    cities = sorted(path for path in split.iterdir() if path.is_dir()) if split.is_dir() else []
-    return {city.name: sorted(path.name.removesuffix(ending) for path in city.iterdir() if path.name.endswith(ending))
-            for city in cities}
+def folders(root: Path) -> tuple[Path, Path]:
+    """Return the folders of photos and of label maps; FileNotFoundError says what there is instead."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"expected the Cityscapes data in {root}, but there is no such folder: check the path")
+    photos, fine = root / "leftImg8bit", root / "gtFine"
+    if missing := [folder.name for folder in (photos, fine) if not folder.is_dir()]:
+        found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(
+            f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {found}: "
+            "give the folder in which both zip files of Cityscapes were unpacked"
+        )
+    return photos, fine
+
+
+def by_city(split: Path, *endings: str) -> list[dict[str, set[str]]]:
+    """List the files of each city of a split, for each of the endings and without it; every folder is read once.
+
+    A city that cannot be read raises OSError; ``glob`` would leave it out.
+    """
+    cities = [path for path in split.iterdir() if path.is_dir()] if split.is_dir() else []
+    files = {city.name: [path.name for path in city.iterdir()] for city in cities}
+    return [{city: {name.removesuffix(ending) for name in names if name.endswith(ending)}
+             for city, names in files.items()} for ending in endings]
+
+
+def check_split(photos: Path, split: str, of_photos: Mapping[str, Collection[str]], cities: Sequence[str]) -> None:
+    """Refuse a split without photos, or without those of a city that is asked for."""
+    found = sorted(city for city, names in of_photos.items() if names)
+    if not found:
+        exist = sorted(path.name for path in photos.iterdir() if any(by_city(path, PHOTO)[0].values()))
+        raise FileNotFoundError(
+            f"expected {photos}/{split}/CITY/*{PHOTO}, found none: splits with photos are {', '.join(exist) or 'none'}"
+        )
+    if unknown := sorted(set(cities) - set(found)):
+        raise FileNotFoundError(
+            f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
+            f"cities with photos are {', '.join(found)}"
+        )
+
+
+def check_partners(photos: Path, fine: Path, pairs: Sequence[tuple[str, str]], mapped: Sequence[tuple[str, str]],
+                   unfinished: bool) -> None:
+    """Refuse photos without label maps, and label maps without photos unless the set is still being written."""
+    if without_map := sorted(set(pairs) - set(mapped)):
+        city, name = without_map[0]
+        raise FileNotFoundError(
+            f"expected the label map {fine / city / name}{LABELS} of {photos / city / name}{PHOTO}, found none "
+            f"({len(without_map)} photos of {len(pairs)} have none): add it or remove the photo"
+        )
+    if (without_photo := sorted(set(mapped) - set(pairs))) and not unfinished:
+        city, name = without_photo[0]
+        beside = sorted(path.name for path in (photos / city).glob(f"{name}*"))
+        raise FileNotFoundError(
+            f"expected the photo {photos / city / name}{PHOTO} of a label map, found {', '.join(beside) or 'none'} "
+            f"({len(without_photo)} label maps of {len(mapped)} have none): add it as PNG or remove the label map"
+        )
