@@ -2,9 +2,11 @@
 
     python examples/cityscapes/inspect_data.py ROOT
     python examples/cityscapes/inspect_data.py ROOT --labels idd --pairs 0 --out idd.png
+    python examples/cityscapes/inspect_data.py PAIRS --side left
 
-For every split it prints the pairs of each city, the sizes, the shares of the classes, whether there are instance maps,
-and what cannot be read. The contact sheet has the photos, each above its label map in the colours of the labels.
+For every split it prints the number of pairs, the files and their sizes, cities and shares of the classes where there
+are label maps, and what cannot be read or has no partner. The contact sheet has the photos, each beside its label map
+in the colours of the labels; of pairs of images B beside A.
 """
 
 import sys

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from resuming import OPTIONS
 from run_helpers import line_of_mistake, read, save, write_pairs
-from torch.utils.data import Subset
 
 import train
 import train_classifier
@@ -16,6 +15,7 @@ from streets.data import checking
 from streets.data.checking import READ, check_files
 from streets.data.cityscapes import Cityscapes
 from streets.data.drawn import StreetScenes
+from streets.data.parts import Part
 from streets.system import progress
 
 SIZE = (16, 32)
@@ -39,10 +39,10 @@ def enlarge(path):
 
 
 DAMAGE = {
-    "cut off at its end": (lambda path: os.truncate(path, path.stat().st_size - 20), "expected a readable PNG in"),
+    "cut off at its end": (lambda path: os.truncate(path, path.stat().st_size - 20), "expected a readable PNG"),
     "empty": (lambda path: path.write_bytes(b""), "got an empty file"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "got a folder, pipe or device"),
-    "a JPEG": (lambda path: Image.open(path).convert("RGB").save(path, "JPEG"), "got a JPEG file"),
+    "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "got a folder, pipe or device"),
+    "a GIF": (lambda path: Image.open(path).convert("RGB").save(path, "GIF"), "got a GIF file"),
     "of another size": (enlarge, "32x64"),
 }
 ADVICE = "; or leave out what cannot be read with --skip-bad-files"
@@ -94,9 +94,9 @@ def test_parts_of_a_data_set_are_looked_at_alone(root):
     path = files_of(root, 2)[0]
     os.truncate(path, 60)
     dataset = Cityscapes(root, "val", SIZE)
-    check_files(Subset(Subset(dataset, range(3, 20)), [0, 2, 4]), "val")
+    check_files(Part(Part(dataset, range(3, 20)), [0, 2, 4]), "val")
     with pytest.raises(ValueError, match=path.name):
-        check_files(Subset(Subset(dataset, range(1, 20)), range(12)), "val")
+        check_files(Part(Part(dataset, range(1, 20)), range(12)), "val")
 
 
 def test_photos_that_are_turned_are_as_large_as_their_label_maps(root):
@@ -121,11 +121,11 @@ def test_opening_asks_for_no_file_by_itself(root, monkeypatch):
     monkeypatch.setattr(os, "stat", Mock(wraps=os.stat))
     dataset = Cityscapes(root, "val", SIZE)
     assert not [call for call in os.stat.call_args_list if str(call.args[0]).endswith(".png")]
-    assert dataset.sides(2) == [*files_of(root, 2)]
+    assert list(dataset.sides(2).values()) == [*files_of(root, 2)]
 
 
 def test_too_many_pixels_are_not_usual(tmp_path, monkeypatch):
     save(tmp_path / "a.png", np.zeros((4, 8), np.uint8))
-    assert checking.size_of(tmp_path / "a.png") == (8, 4)
+    assert checking.look(tmp_path / "a.png") == ((8, 4), "L")
     monkeypatch.setattr(checking, "MOST_PIXELS", 31)
-    assert checking.size_of(tmp_path / "a.png") is None
+    assert checking.look(tmp_path / "a.png") is None

@@ -4,11 +4,11 @@ import torch
 from PIL import Image
 from resuming import OPTIONS, assert_same, resume, stopped_early
 from run_helpers import write_pairs
-from torch.utils.data import Subset
 
 import train
 from streets.data.cityscapes import Cityscapes
 from streets.data.crops import Crops, Window, cut, draw_window
+from streets.data.parts import Part
 from streets.runs.configuration import read_config
 
 
@@ -62,7 +62,7 @@ def test_crops_are_of_the_epoch_and_of_the_pair(pairs):
     first, second = ([crops[epoch * 12 + i]["photo"] for i in range(12)] for epoch in range(2))
     assert sum(not torch.equal(one, other) for one, other in zip(first, second, strict=True)) > 6
     assert all(torch.equal(one, crops[i]["photo"]) for i, one in enumerate(first))
-    part = Crops(Subset(Subset(dataset, [9, 3, 5]), [2, 0]), 0.5, seed=0)
+    part = Crops(Part(Part(dataset, [9, 3, 5]), [2, 0]), 0.5, seed=0)
     assert part[3]["name"] == dataset.names[9]
     again = Crops(dataset, 0.5, seed=0)
     assert torch.equal(part[3]["photo"], again[12 + 9]["photo"])  # both in the second epoch

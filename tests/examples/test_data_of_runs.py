@@ -73,7 +73,7 @@ def test_data_that_have_gone_are_an_error(script, run, root, tmp_path, capsys):
     shutil.rmtree(root)
     pair = ["--content", 0, "--structure", 1] if script is transfer else []
     said = line_of_mistake(script.main, capsys, run, *pair, "--out", tmp_path / "out")
-    assert f"{run} was trained on {root}, and there is no such folder now: give --data" in said
+    assert f"{run} was trained on {root}, and there is no such folder or file now: give --data" in said
     assert not (tmp_path / "out").exists()
 
 

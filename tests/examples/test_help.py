@@ -38,7 +38,7 @@ def test_every_option_is_in_the_help_of_a_group(name, capsys, monkeypatch):
 
 
 def test_a_help_text_is_one_paragraph(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("COLUMNS", "170")
     assert "which is resized to --image-size; 1 for whole photos" in help_of(training.Config, capsys, GROUPS)
 
 

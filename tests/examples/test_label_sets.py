@@ -315,11 +315,14 @@ def test_inspect_data(of_own, own, tmp_path, capsys):
     out = tmp_path / "sheet.png"
     inspect_data.main([str(of_own), "--labels", str(own), "--out", str(out), "--height", "16"])
     said = capsys.readouterr().out
-    for expected in ("train: 6 pairs, 6 of them read", "cities: ulm 6", "val: 3 pairs", "16x32 5",
-                     "instance maps: none", "a training would refuse, 1 pairs:",
+    for expected in ("train: 6 pairs, 6 of them read", "cities: ulm 6", "val: 3 pairs", "photos: 16x32 5",
+                     "label maps: 16x32 6", "a training would refuse, 1 pairs:",
                      f"{names[1]}: expected label ids 0, 3, 200, got 4",
                      "left out with --skip-bad-files, 1 pairs:", "an empty file"):
         assert expected in said
     assert read(out).shape[1] == 2 * 32 * 6 + 2  # enlarged six times to 96 pixels
     assert "is in use" in line_of_mistake(inspect_data.main, capsys, of_own, "--out", out)
-    assert "found none" in line_of_mistake(inspect_data.main, capsys, tmp_path, "--out", tmp_path / "b.png")
+    (tmp_path / "empty").mkdir()
+    said = line_of_mistake(inspect_data.main, capsys, tmp_path / "empty", "--out", tmp_path / "b.png")
+    assert "expected leftImg8bit and gtFine" in said
+    assert "found nothing" in said

@@ -121,6 +121,27 @@ def painted():
     colors.resize((64, 64), Image.Resampling.BILINEAR).save("painted.png")
 
 
+def pairs(count=4, shape=(16, 32)):
+    """Write pairs of grey and colour into PAIRS."""
+    for folder, channels in (("A", ()), ("B", (3,))):
+        Path("PAIRS", folder).mkdir(parents=True)
+        for i in range(count):
+            save(Path("PAIRS", folder, f"{i}.png"), np.full((*shape, *channels), 10 * i, np.uint8))
+
+
+def trained_on_pairs():
+    pairs(5)
+    train.main([*OPTIONS, "--data", "PAIRS", "--out", "OF_PAIRS"])
+
+
+def pairs_of(suffix, write_b):
+    """Write pairs of which the images B are of other files."""
+    pairs()
+    for path in sorted(Path("PAIRS/B").iterdir()):
+        path.unlink()
+        write_b(path.with_suffix(suffix))
+
+
 def trained_on_data():
     train.main([*OPTIONS, "--data", "ROOT", "--out", "WITH_DATA"])
     for folder in (CITY, MAPS):
@@ -173,7 +194,7 @@ PREPARED = {
     "a model without checkpoints, to resume": lambda: shutil.rmtree("RUN/checkpoints"),
     "checkpoints that are all damaged": lambda: each("RUN/checkpoints/*", cut),
     "a data set without label maps": lambda: shutil.rmtree("ROOT/gtFine"),
-    "a data set without validation": lambda: shutil.rmtree("ROOT/leftImg8bit/val"),
+    "a data set without training": lambda: shutil.rmtree("ROOT/leftImg8bit/train"),
     "a photo without its label map in the data": lambda: each(f"{MAPS}/*_3_*", Path.unlink),
     "a label map without its photo in the data": lambda: each(f"{CITY}/*_3_*", Path.unlink),
     "data that changed while a run was stopped": lambda: trained_on_data(),
@@ -188,9 +209,33 @@ PREPARED = {
     "a photo of 16 bits": lambda: each(f"{CITY}/*", lambda path: save(path, np.zeros((16, 32), np.uint16))),
     "a photo larger than its label map": lambda: each(
         f"{CITY}/*", lambda path: save(path, np.zeros((32, 64), np.uint8))),
-    "a photo that is a JPEG": lambda: Image.open("photo.png").save("photo.png", "JPEG"),
+    "a photo that is a GIF": lambda: Image.open("photo.png").save("photo.png", "GIF"),
     "no photo that can be read": lambda: each("ROOT/leftImg8bit/*/*/*", lambda path: write(path, "")),
     "a photo that a classifier cannot read": lambda: each(f"{CITY}/*", lambda path: write(path, "")),
+    "folders that are no pairs": lambda: (pairs(), Path("PAIRS/A").rename("PAIRS/edges"),
+                                          Path("PAIRS/B").rename("PAIRS/shoes")),
+    "a run to paint on of pairs of images": trained_on_pairs,
+    "pairs to paint on": pairs,
+    "labels of pairs of images": pairs,
+    "values of label maps of pairs of images": pairs,
+    "label maps for a model of images": trained_on_pairs,
+    "data without label maps for a model of them": pairs,
+    "photos of another kind for a model of images": trained_on_pairs,
+    "a picture without a partner": lambda: (pairs(), Path("PAIRS/B/2.png").unlink()),
+    "two pictures of one name": lambda: (pairs(), shutil.copy("PAIRS/A/2.png", "PAIRS/A/2.jpg")),
+    "pictures beside the folders of splits": lambda: (pairs(), shutil.copytree("PAIRS/A", "PAIRS/A/train"),
+                                                      shutil.move("PAIRS/B", "PAIRS/b"), Path("PAIRS/B").mkdir(),
+                                                      shutil.move("PAIRS/b", "PAIRS/B/train")),
+    "a picture in colour among grey ones": lambda: (pairs(8), shutil.copy("PAIRS/B/3.png", "PAIRS/A/3.png")),
+    "images side by side without a word on which is given": lambda: pairs(),
+    "images side by side of an odd width": lambda: pairs(shape=(16, 31)),
+    "a table of one column": lambda: (pairs(), write("pairs.csv", "PAIRS/A/0.png\n")),
+    "a single pair": lambda: pairs(1),
+    "arrays of numbers between 0 and 1": lambda: pairs_of(".npy", lambda path: np.save(path, np.zeros((16, 32)))),
+    "colours for print": lambda: pairs_of(".tif", lambda path: Image.new("CMYK", (32, 16)).save(path)),
+    "cities of pairs": lambda: pairs(),
+    "edges of objects where there are no labels": lambda: pairs(),
+    "a classifier of pairs": lambda: pairs(),
     "a label map in other ids": lambda: each(f"{MAPS}/*", lambda path: save(path, np.full((16, 32), 99, np.uint8))),
     "a label map painted with soft edges": lambda: painted(),
     "label maps in other ids, to leave out": lambda: each(

@@ -281,7 +281,7 @@ def test_shards_are_the_whole_set(run, root, augmented, tmp_path, capsys):
 
 
 def test_a_killed_run_is_continued(run, root, augmented, tmp_path, monkeypatch, capsys):
-    out, original, calls = tmp_path / "set", pictures.save_picture, []
+    out, original, calls = tmp_path / "set", pictures.save_values, []
 
     def killed(image, path):
         calls.append(path)
@@ -290,11 +290,11 @@ def test_a_killed_run_is_continued(run, root, augmented, tmp_path, monkeypatch, 
         original(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(augmenting, "save_picture", killed)
+        patch.setattr(augmenting, "save_values", killed)
         with pytest.raises(SystemExit) as stop:
             augment(run, root, out)
     assert stop.value.code == 130
-    assert len(cityscapes.Cityscapes(out, "train", SIZE)) == 3
+    assert len(cityscapes.Cityscapes(out, "train", SIZE, skip_unpaired=True)) == 3
     kept = {path: path.stat().st_mtime_ns for path in out.glob("leftImg8bit/*/*/*.png")}
     augment(run, root, out)
     assert "7 pairs written, 3 were there" in capsys.readouterr().out
@@ -418,7 +418,7 @@ def test_processes_that_are_killed_again_and_again(run, root, tmp_path, start):
         there = now
         assert all(path.read_bytes() == whole[str(path.relative_to(out))] for path in there)
         photos = len(list(out.rglob("*_leftImg8bit.png")))
-        assert not photos or len(cityscapes.Cityscapes(out, "train", SIZE)) == photos
+        assert not photos or len(cityscapes.Cityscapes(out, "train", SIZE, skip_unpaired=True)) == photos
     assert join(start(work, *(([*arguments, out], i, 2) for i in range(2)))) == [0, 0]
     assert files(out) == whole
     assert finished(out).items() >= there.items()
@@ -577,7 +577,7 @@ MISTAKES = {
     "a temperature too many": (["--out", "OUT", "--temperature", "1,1,1"], "1,1,1: full_glow has 2 levels"),
     "a temperature of words": (["--out", "OUT", "--temperature", "1,hot"], "Numbers joined by commas"),
     "a negative level": (["--out", "OUT", "--temperature", "1,-1"], "--temperature 1,-1: a finite number"),
-    "split without pairs": (["--out", "OUT", "--data", "ROOT", "--split", "val"], "splits with photos are train"),
+    "split without pairs": (["--out", "OUT", "--data", "ROOT", "--split", "middle"], "Cityscapes with train"),
     "unknown split": (["--out", "OUT", "--split", "middle"], "'middle'"),
     "no such file": (["--out", "OUT", "--label-maps", "nowhere.png"], "nowhere.png"),
     "photos for label2photo": (["--out", "OUT", "--photos", "a.png"], "--label-maps"),

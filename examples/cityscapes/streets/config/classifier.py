@@ -28,6 +28,8 @@ class Config:
     sample.py --augment."""
     overwrite: bool = False
     """Write into a directory that is not empty, and replace the files of an earlier run there."""
+    skip_unpaired: bool = False
+    """Leave out files of --data and --extra that have no partner, and say how many; else they are an error."""
     image_size: tuple[int, int] = (64, 128)
     """Height and width in pixels to which photos and label maps are resized when they are read."""
     base_size: int | None = None

@@ -1,6 +1,9 @@
-"""The place of the data, as an option gives it."""
+"""The place of the data and how they are read, as options give them."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 GENERATED = Path("generated")
 """Value of ``--data`` that asks for drawn scenes; a folder of that name needs a longer path."""
@@ -14,3 +17,22 @@ def folder(data: Path | None) -> Path | None:
 def name_of(data: Path | None) -> str:
     """Name the data in a message or in a table."""
     return "drawn scenes" if data is None else str(data)
+
+
+def layout_has_label_maps(data: Path | None, dataset: str | None) -> bool:
+    """Tell if data have label maps: drawn scenes do, and the Cityscapes layout."""
+    return dataset is None and (data is None or not os.path.exists(data)
+                                or any(os.path.exists(data / name) for name in ("leftImg8bit", "gtFine")))
+
+
+@dataclass(kw_only=True)
+class DataOptions:
+    """Options of data that are not in the Cityscapes layout."""
+
+    side: Literal["left", "right"] | None = None
+    """Half that is A, the given image, where each picture of --data is two images side by side."""
+    dataset: str | None = None
+    """Function of your own that opens the data, MODULE:FUNCTION, in place of --data: it gets the name of a split, and
+    returns a sequence of pairs of images (A, B), or None where there is no such split."""
+    skip_unpaired: bool = False
+    """Leave out files of --data that have no partner, and say how many; without this option they are an error."""

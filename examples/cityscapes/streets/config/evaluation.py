@@ -6,17 +6,18 @@ from typing import Annotated, Literal
 
 import tyro
 
+from streets.config.data import DataOptions
 from streets.config.temperatures import Temperature, check_temperature
 
 
 @dataclass
-class Config:
+class Config(DataOptions):
     """Runs to measure, and settings of the measurements."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Directories of runs of train.py, all of the same direction."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
+    """Folder or .csv file of the data as in train.py, or generated for drawn scenes; without it that of training."""
     split: str = "val"
     """Split of the data set to measure on."""
     cities: tuple[str, ...] = ()

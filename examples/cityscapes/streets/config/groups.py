@@ -1,9 +1,10 @@
 """Groups of options in the help of the scripts; options that are in none come first."""
 
 GROUPS = {
-    "data": ("data", "split", "cities", "pairs", "extra", "indices", "scenes", "label_maps", "photos", "content",
-             "structure", "content_photo", "content_label", "structure_label", "image_size", "base_size", "flip",
-             "crop", "scale", "generated", "labels", "label_values", "skip_bad_files", "workers"),
+    "data": ("data", "side", "dataset", "split", "cities", "pairs", "extra", "indices", "scenes", "label_maps",
+             "photos", "given", "content", "structure", "content_photo", "content_label", "structure_label",
+             "image_size", "base_size", "flip", "crop", "scale", "generated", "labels", "label_values",
+             "skip_unpaired", "skip_bad_files", "workers"),
     "model": ("model", "direction", "dequantization", "boundaries", "steps", "width", "context_width", "layers",
               "classes", "nets", "weights"),
     "training": ("epochs", "batch_size", "accumulate", "learning_rate", "warmup_steps", "linear_decay", "clip_norm",

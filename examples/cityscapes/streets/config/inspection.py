@@ -6,20 +6,22 @@ from typing import Literal
 
 import tyro
 
+from streets.config.data import DataOptions
+
 
 @dataclass
-class Config:
+class Config(DataOptions):
     """Data to look at, the labels of its label maps, and the picture to write."""
 
-    data: tyro.conf.Positional[Path]
-    """Root of a data set in the Cityscapes layout."""
+    data: tyro.conf.Positional[Path | None] = None
+    """Folder or .csv file of the data, as for train.py; none with --dataset."""
     labels: str = "cityscapes"
     """Labels of the label maps: a name in streets/data/label_sets, or a .csv or .json file with a table of name, id,
     colour and training id."""
     label_values: Literal["ids", "train_ids", "colors"] | None = None
     """Values of the label maps; without it each file tells, which is refused where it cannot."""
     out: Path = Path("contact_sheet.png")
-    """PNG file of the contact sheet: photos, and their label maps in the colours of the labels."""
+    """PNG file of the contact sheet: photos, and their label maps in the colours of the labels; or images B and A."""
     overwrite: bool = False
     """Replace a file that is there."""
     pairs: int = 32
@@ -27,4 +29,4 @@ class Config:
     scenes: int = 8
     """Number of pairs in the contact sheet, spread over the splits."""
     height: int = 128
-    """Height in pixels of the photos in the contact sheet."""
+    """Height in pixels of the images in the contact sheet."""

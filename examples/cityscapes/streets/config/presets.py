@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from streets.config.checks import misfits
+from streets.config.data import folder
 from streets.config.kinds import TWO_GLOWS
-from streets.config.training import START_OPTIONS, Config, given_labels
+from streets.config.training import START_OPTIONS, Config
 
 PAPER = Config(
     model="full_glow", steps=None, width=None, batch_size=1, epochs=45, learning_rate=1e-4, warmup_steps=0,
@@ -42,6 +43,8 @@ def defaults(arguments: list[str]) -> Config:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--model")
     parser.add_argument("--direction", default="label2photo")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--dataset")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
     known = parser.parse_known_args(arguments)[0]
@@ -54,20 +57,22 @@ def defaults(arguments: list[str]) -> Config:
         return preset
     # At the papers' rates lambda is the papers'. At twenty times the rate it lets the source Glow diverge.
     weight = {"source_weight": 1e-2 if preset is PRESETS["small"] else 1e-4} if model in TWO_GLOWS else {}
-    guided = {"label_dropout": 0.1, "guidance": 1.0} if given_labels(model, known.direction) else {}
-    return dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}), **weight, **guided)
+    config = dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}), **weight)
+    asked = dataclasses.replace(config, direction=known.direction, data=folder(known.data), dataset=known.dataset)
+    return dataclasses.replace(config, label_dropout=0.1, guidance=1.0) if asked.given_labels else config
 
 
 def read(run: Path) -> Config | None:
     """Read the configuration of a run as defaults; None if there is none, or if it does not fit this version.
 
-    The reason is reported later by ``streets.runs.configuration``, which reads it again to go on with the run.
+    The reason is reported later by ``streets.runs.configuration``, which reads it again to go on with the run. A
+    function that opens data is not taken from it: no code is run that a file names.
     """
     try:
         stored = json.loads((run / "config.json").read_text())
         if misfits(Config, stored):
             return None
-        names = {field.name for field in dataclasses.fields(Config)} & stored.keys() - START_OPTIONS
+        names = {field.name for field in dataclasses.fields(Config)} & stored.keys() - START_OPTIONS - {"dataset"}
         values: Any = {name: tuple(stored[name]) if isinstance(stored[name], list) else stored[name] for name in names}
         return Config(**values | {"data": stored["data"] and Path(stored["data"]), "out": run})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

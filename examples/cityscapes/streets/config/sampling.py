@@ -6,11 +6,12 @@ from typing import Literal
 
 import tyro
 
+from streets.config.data import DataOptions
 from streets.config.temperatures import Temperature
 
 
 @dataclass
-class Config:
+class Config(DataOptions):
     """Scenes to sample, number and temperature of the samples, and the directory for them."""
 
     run: tyro.conf.Positional[Path]
@@ -18,10 +19,10 @@ class Config:
     out: Path | None = None
     """Directory for pictures of the samples."""
     augment: Path | None = None
-    """Directory for a data set in the Cityscapes layout, with the label map and --samples photos of each scene. Without
-    a choice of scenes it has all scenes of --split."""
+    """Directory for a data set in the Cityscapes layout, with the label map and --samples photos of each scene; or for
+    one of folders A and B, where the model is of pairs of images. Without a choice of scenes it has all of --split."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
+    """Folder or .csv file of the data as in train.py, or generated for drawn scenes; without it that of training."""
     split: str = "val"
     """Split of the data set."""
     cities: tuple[str, ...] = ()
@@ -31,11 +32,14 @@ class Config:
     scenes: int | None = None
     """Number of scenes, spread over the split, if no --indices are given; 4 without this option."""
     label_maps: tuple[Path, ...] = ()
-    """PNG files of label maps, instead of a data set: ids in one grey channel, or colours, of the labels of the run."""
+    """PNG files of label maps, or folders of them, instead of a data set: ids in one grey channel, or colours, of the
+    labels of the run."""
     label_values: Literal["ids", "train_ids", "colors"] | None = None
     """Values of the label maps; without it those of the training for --data, and each single file tells."""
     photos: tuple[Path, ...] = ()
-    """PNG files of photos, instead of a data set, for a run of --direction photo2label."""
+    """Files of photos, or folders of them, instead of a data set, for a run of --direction photo2label."""
+    given: tuple[Path, ...] = ()
+    """Files of given images, or folders of them, instead of a data set, for a run on pairs of images."""
     samples: int = 5
     """Number of samples of each scene at each temperature."""
     temperature: tuple[Temperature, ...] = ()

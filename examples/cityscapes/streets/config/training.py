@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from streets.config.data import DataOptions, layout_has_label_maps
 from streets.config.kinds import OF_LABEL_IDS
 from streets.config.temperatures import Temperature
 
@@ -11,8 +12,12 @@ START_OPTIONS = {"overwrite", "resume", "dry_run", "device"}
 """Options of one start of a run, which its config.json does not keep."""
 
 
+DIRECTIONS = {"A2B": "label2photo", "B2A": "photo2label"}
+"""Other names of directions, of which config.json keeps the second."""
+
+
 @dataclass
-class Config:
+class Config(DataOptions):
     """Options of a training; the config.json of the run keeps them."""
 
     preset: Literal["small", "paper-256", "paper-512x1024", "native-1024x2048"] = "small"
@@ -20,8 +25,9 @@ class Config:
     model: Literal["full_glow", "c_glow_v1", "c_glow_v2", "dual_glow", "c_flow", "glow", "pix2pix",
                    "encoded_glow", "flow_matching"] = "encoded_glow"
     """Model to train, one of those in models/."""
-    direction: Literal["label2photo", "photo2label"] = "label2photo"
-    """Direction of the model: photos given label maps, or label maps given photos."""
+    direction: Literal["label2photo", "photo2label", "A2B", "B2A"] = "label2photo"
+    """Direction of the model: photos given label maps, or label maps given photos. Of pairs of images A is in the place
+    of the label map, B in that of the photo: A2B (the same as label2photo) models B given A, B2A models A given B."""
     dequantization: Literal["uniform", "variational"] = "uniform"
     """Noise that makes densities of 8-bit images: uniform, or of a flow of its own that reads the image, which lowers
     the bits and costs time in training alone."""
@@ -29,7 +35,8 @@ class Config:
     """Append a map of the edges of objects to every condition of full_glow: edges of instances if the data has them,
     else of labels."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout; generated, or no such option, for drawn scenes."""
+    """Folder of the data, in the Cityscapes layout, of folders A and B, or of images side by side (--side); or a .csv
+    file of two columns, A and B. generated, or no such option, for drawn scenes."""
     cities: tuple[str, ...] = ()
     """Cities of the training split, its folders, to train on; all of them without this option."""
     labels: str = "cityscapes"
@@ -92,7 +99,7 @@ class Config:
     flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
     crop: float = 1.0
-    """Least share of height and width of a random crop of each training pair of --data, which is resized to
+    """Least share of height and width of a random crop of each training pair of files, which is resized to
     --image-size; 1 for whole photos. For long trainings on few photos, whose files are larger than --image-size."""
     init_pairs: int = 64
     """Number of training pairs from which the actnorms are initialized, all at once; a few suffice for large images."""
@@ -117,12 +124,15 @@ class Config:
     workers: int = 0
     """Number of processes that read data beside the training."""
 
+    def __post_init__(self) -> None:
+        self.direction = DIRECTIONS.get(self.direction, self.direction)  # type: ignore[assignment]
+
+    @property
+    def has_label_maps(self) -> bool:
+        """True if the data have label maps."""
+        return layout_has_label_maps(self.data, self.dataset)
+
     @property
     def given_labels(self) -> bool:
-        """True if the model is given the map of label ids, not its colours."""
-        return given_labels(self.model, self.direction)
-
-
-def given_labels(model: str, direction: str) -> bool:
-    """Tell if a model is given the map of label ids, not its colours."""
-    return model in OF_LABEL_IDS and direction == "label2photo"
+        """True if the model is given the map of label ids, not an image."""
+        return self.model in OF_LABEL_IDS and self.direction == "label2photo" and self.has_label_maps

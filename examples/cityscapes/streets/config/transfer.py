@@ -6,9 +6,11 @@ from typing import Literal
 
 import tyro
 
+from streets.config.data import DataOptions
+
 
 @dataclass
-class Config:
+class Config(DataOptions):
     """Contents, the structures to put them on, and the directory for the results."""
 
     run: tyro.conf.Positional[Path]
@@ -20,14 +22,14 @@ class Config:
     structure: tuple[str, ...] = ()
     """Scenes of the split whose label maps give the structure, as many as in --content."""
     content_photo: Path | None = None
-    """PNG file of a photo, instead of --content."""
+    """File of a photo, instead of --content, or of an image B of pairs of images."""
     content_label: Path | None = None
     """PNG file of the label map of --content-photo, as large as it: ids in one grey channel, or colours, of the labels
-    of the run."""
+    of the run. Of pairs of images it is the file of A, of any size."""
     structure_label: Path | None = None
-    """PNG file of a label map, instead of --structure."""
+    """PNG file of a label map, instead of --structure, or file of an image A of pairs of images."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout, or generated for drawn scenes; without it that of the training."""
+    """Folder or .csv file of the data as in train.py, or generated for drawn scenes; without it that of training."""
     split: str = "val"
     """Split of the data set."""
     label_values: Literal["ids", "train_ids", "colors"] | None = None

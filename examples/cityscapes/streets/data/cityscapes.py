@@ -1,6 +1,7 @@
 """Data set of the Cityscapes release, or of any data in its layout."""
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,51 +9,80 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from streets.data.crops import Window, cut
+from streets.data.folders import described, entries, is_picture
 from streets.data.instances import check_instances
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
+from streets.data.pictures import SUFFIXES
+from streets.data.pixels import PairPixels
 from streets.data.reading import LabelMaps, check_same_size, open_photo, read_ids
 
-PHOTO, LABELS, INSTANCES = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
-"""Endings of the files of a pair."""
+PHOTOS, MAPS = "leftImg8bit", "gtFine"
+"""Folders of the layout."""
+PHOTO = re.compile(f"(.+)_leftImg8bit({'|'.join(map(re.escape, SUFFIXES))})", re.IGNORECASE)
+LABEL_MAP = re.compile(r"(.+)_gtFine_labelIds\.png", re.IGNORECASE)
+INSTANCES = re.compile(r"(.+)_gtFine_instanceIds\.png", re.IGNORECASE)
+
+Found = dict[tuple[str, str], Path]
+"""Files by city and name."""
 
 
 class Cityscapes(Dataset[Item]):
     """Pairs of one split of the Cityscapes release, or of any data in its layout, sorted by path.
 
-    `root` holds `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` and, for each of them,
+    `root` holds `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` (or `.jpg`, `.webp`, `.tif`) and, for each of them,
     `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`; where `NAME_gtFine_instanceIds.png` lie beside all of these,
     items have `instances`.
     `cities` are the folders CITY to take; all of them if none are named.
     `image_size` is (height, width) in pixels: the whole photo is squeezed into it, whatever its aspect ratio.
     `maps` says how the label maps are read, by default as Cityscapes' ids.
-    A folder that cannot be read, and a photo or label map without the other, are reported at once, a damaged file when
-    its item is read.
+    A folder that is missing or cannot be read is reported at once, a damaged file when its item is read. Files without
+    a partner are refused, or with `skip_unpaired` left out, which the `notes` then say.
     """
 
+    pixels, has_label_maps, one_size = PairPixels(), True, True
+
     def __init__(self, root: str | Path, split: str, image_size: Sequence[int], cities: Sequence[str] = (),
-                 maps: LabelMaps | None = None) -> None:
+                 maps: LabelMaps | None = None, skip_unpaired: bool = False) -> None:
         self.image_size, self.maps = checked_size(image_size), maps or LabelMaps()
         root = Path(root)
-        all_photos, all_maps = folders(root)
-        photos, fine = all_photos / split, all_maps / split
-        (of_photos,), (of_maps, of_instances) = by_city(photos, PHOTO), by_city(fine, LABELS, INSTANCES)
-        check_split(all_photos, split, of_photos if split else {}, cities)
-        pairs, mapped = (sorted((city, name) for city, names in there.items() if not cities or city in cities
-                                for name in names) for there in (of_photos, of_maps))
-        # sample.py --augment writes a label map before its photo: a set that is not finished has maps without photos.
-        check_partners(photos, fine, pairs, mapped, unfinished=(root / "augment.json").exists())
-        self.names = [name for _, name in pairs]
-        self.photos = [photos / city / f"{name}{PHOTO}" for city, name in pairs]
-        self.label_maps, instances = ([fine / city / f"{name}{ending}" for city, name in pairs]
-                                      for ending in (LABELS, INSTANCES))
-        absent = [path for path, (city, name) in zip(instances, pairs, strict=True)
-                  if name not in of_instances.get(city, ())]
-        if 0 < len(absent) < len(instances):
+        if not root.is_dir():
             raise FileNotFoundError(
-                f"expected instance ids for all {len(instances)} label maps or for none, missing {absent[0]} "
+                f"expected the Cityscapes data in {root}, but there is no such folder: check the path"
+            )
+        splits = splits_of(root)
+        photos, others = _files(root / PHOTOS / split, PHOTO) if split in splits else ({}, [])
+        if not photos:
+            where = root / PHOTOS / split
+            there = described(where) if split and where.is_dir() else "none"
+            exist = [name for name in splits if name != split and _files(root / PHOTOS / name, PHOTO)[0]]
+            raise FileNotFoundError(
+                f"expected {root / PHOTOS}/{split}/CITY/*_leftImg8bit.png, found {there}: "
+                f"splits with photos are {', '.join(exist) or 'none'}"
+            )
+        found = sorted({city for city, _ in photos})
+        if unknown := sorted(set(cities) - set(found)):
+            raise FileNotFoundError(
+                f"expected the cities {', '.join(cities)} in {root / PHOTOS / split}, missing {', '.join(unknown)}: "
+                f"cities with photos are {', '.join(found)}"
+            )
+        label_maps, _ = _files(root / MAPS / split, LABEL_MAP)
+        instances, _ = _files(root / MAPS / split, INSTANCES)
+        photos, label_maps, instances = ({key: path for key, path in each.items() if not cities or key[0] in cities}
+                                         for each in (photos, label_maps, instances))
+        others = [path for path in others if not cities or path.parent.name in cities]
+        both = sorted(photos.keys() & label_maps.keys())
+        self.notes = _check_partners(root, split, photos, label_maps, others, skip_unpaired)
+        self.photos, self.label_maps = [photos[key] for key in both], [label_maps[key] for key in both]
+        self.names = _unique_names(both, self.photos)
+        absent = [key for key in both if key not in instances]
+        if 0 < len(absent) < len(both):
+            city, name = absent[0]
+            raise FileNotFoundError(
+                f"expected instance ids for all {len(both)} label maps or for none, missing "
+                f"{root / MAPS / split / city / name}_gtFine_instanceIds.png "
                 f"({len(absent)} in all): unpack gtFine again or remove all *_instanceIds.png"
             )
-        self.instances = None if absent else instances
+        self.instances = None if absent else [instances[key] for key in both]
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -60,9 +90,10 @@ class Cityscapes(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         return self.read(index)
 
-    def sides(self, index: int) -> list[Path]:
-        """Return the files of an item."""
-        return [files[index] for files in (self.photos, self.label_maps, self.instances) if files is not None]
+    def sides(self, index: int) -> dict[str, Path]:
+        """Return the files of an item, by what they are."""
+        sides = {"photos": self.photos, "label maps": self.label_maps, "instance maps": self.instances}
+        return {kind: files[index] for kind, files in sides.items() if files is not None}
 
     def label_map(self, index: int) -> np.ndarray:
         """Read the label map of an item at its own size."""
@@ -85,59 +116,69 @@ class Cityscapes(Dataset[Item]):
         return item | {"photo": smooth(photo, self.image_size)}
 
 
-def folders(root: Path) -> tuple[Path, Path]:
-    """Return the folders of photos and of label maps; FileNotFoundError says what there is instead."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"expected the Cityscapes data in {root}, but there is no such folder: check the path")
-    photos, fine = root / "leftImg8bit", root / "gtFine"
-    if missing := [folder.name for folder in (photos, fine) if not folder.is_dir()]:
-        found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+def splits_of(root: Path) -> list[str]:
+    """Return the splits of a data set; FileNotFoundError if it lacks one of the two folders."""
+    folders, _ = entries(root)
+    if missing := [name for name in (PHOTOS, MAPS) if name not in folders]:
         raise FileNotFoundError(
-            f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {found}: "
+            f"expected leftImg8bit and gtFine in {root}, missing {' and '.join(missing)}, found {described(root)}: "
             "give the folder in which both zip files of Cityscapes were unpacked"
         )
-    return photos, fine
+    return entries(root / PHOTOS)[0]
 
 
-def by_city(split: Path, *endings: str) -> list[dict[str, set[str]]]:
-    """List the files of each city of a split, for each of the endings and without it; every folder is read once.
-
-    A city that cannot be read raises OSError; ``glob`` would leave it out.
-    """
-    cities = [path for path in split.iterdir() if path.is_dir()] if split.is_dir() else []
-    files = {city.name: [path.name for path in city.iterdir()] for city in cities}
-    return [{city: {name.removesuffix(ending) for name in names if name.endswith(ending)}
-             for city, names in files.items()} for ending in endings]
-
-
-def check_split(photos: Path, split: str, of_photos: Mapping[str, Collection[str]], cities: Sequence[str]) -> None:
-    """Refuse a split without photos, or without those of a city that is asked for."""
-    found = sorted(city for city, names in of_photos.items() if names)
-    if not found:
-        exist = sorted(path.name for path in photos.iterdir() if any(by_city(path, PHOTO)[0].values()))
-        raise FileNotFoundError(
-            f"expected {photos}/{split}/CITY/*{PHOTO}, found none: splits with photos are {', '.join(exist) or 'none'}"
-        )
-    if unknown := sorted(set(cities) - set(found)):
-        raise FileNotFoundError(
-            f"expected the cities {', '.join(cities)} in {photos}/{split}, missing {', '.join(unknown)}: "
-            f"cities with photos are {', '.join(found)}"
-        )
+def _files(folder: Path, pattern: re.Pattern[str]) -> tuple[Found, list[Path]]:
+    """Find the files of a split whose names are of a pattern, and the pictures whose names are not."""
+    found: Found = {}
+    if not folder.is_dir():
+        return found, []
+    cities, loose = entries(folder)
+    others = [folder / file for file in loose if is_picture(file)]
+    for city in cities:  # each is listed once, since asking for single files takes long on a disk far away
+        for file in entries(folder / city)[1]:
+            match, path = pattern.fullmatch(file), folder / city / file
+            if match is None:
+                others += [path] if is_picture(file) else []
+            elif (city, match[1]) in found:
+                raise ValueError(f"{found[city, match[1]]} and {path} have the same name: remove one of them")
+            else:
+                found[city, match[1]] = path
+    return found, others
 
 
-def check_partners(photos: Path, fine: Path, pairs: Sequence[tuple[str, str]], mapped: Sequence[tuple[str, str]],
-                   unfinished: bool) -> None:
-    """Refuse photos without label maps, and label maps without photos unless the set is still being written."""
-    if without_map := sorted(set(pairs) - set(mapped)):
-        city, name = without_map[0]
-        raise FileNotFoundError(
-            f"expected the label map {fine / city / name}{LABELS} of {photos / city / name}{PHOTO}, found none "
-            f"({len(without_map)} photos of {len(pairs)} have none): add it or remove the photo"
-        )
-    if (without_photo := sorted(set(mapped) - set(pairs))) and not unfinished:
-        city, name = without_photo[0]
-        beside = sorted(path.name for path in (photos / city).glob(f"{name}*"))
-        raise FileNotFoundError(
-            f"expected the photo {photos / city / name}{PHOTO} of a label map, found {', '.join(beside) or 'none'} "
-            f"({len(without_photo)} label maps of {len(mapped)} have none): add it as PNG or remove the label map"
-        )
+def _check_partners(root: Path, split: str, photos: Found, maps: Found, others: Sequence[Path],
+                    skip: bool) -> list[str]:
+    """Refuse files without a partner, or where they may be left out return the line that says so."""
+    if (root / "augment.json").exists():  # sample.py --augment writes a label map before its photo, and goes on later
+        maps = {key: path for key, path in maps.items() if key in photos}
+    no_map, no_photo = (sorted(mine.keys() - other.keys()) for mine, other in ((photos, maps), (maps, photos)))
+    if not no_map and not no_photo and not others:
+        return []
+    first = next(iter([*(photos[key] for key in no_map), *others, *(maps[key] for key in no_photo)]))
+    counts = (f"{len(no_map)} of {len(photos)} photos have no label map, {len(no_photo)} of {len(maps)} label maps "
+              f"have no photo, {len(others)} pictures have other names")
+    beside: list[str] = []
+    if skip and len(photos) > len(no_map):
+        return [f"left out of {split}: {counts}, first {first}"]
+    if no_map:
+        city, name = no_map[0]
+        wanted = f"the label map {root / MAPS / split / city / name}_gtFine_labelIds.png of {first}"
+    elif others:
+        wanted = f"photos named *_leftImg8bit.png alone, got {first}"
+    else:
+        city, name = no_photo[0]
+        wanted = f"the photo {root / PHOTOS / split / city / name}_leftImg8bit.png of {first}"
+        beside = [path.name for path in sorted((root / PHOTOS / split / city).glob(f"{name}*"))]
+    found = "" if others and not no_map else f", found {', '.join(beside) or 'none'}"
+    raise FileNotFoundError(f"expected {wanted}{found} ({counts}): add or rename files, or leave out those without a "
+                            "partner with --skip-unpaired")
+
+
+def _unique_names(keys: Sequence[tuple[str, str]], photos: Sequence[Path]) -> list[str]:
+    """Return the names of pairs; two of different cities that have the same are refused."""
+    first: dict[str, Path] = {}
+    for (_, name), photo in zip(keys, photos, strict=True):
+        if name in first:
+            raise ValueError(f"{first[name]} and {photo} have the same name, as would files of their pairs: rename one")
+        first[name] = photo
+    return list(first)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from streets.system.seeds import seed_of
 
@@ -37,8 +37,6 @@ class Crops(Dataset):
         dataset: Any = self.dataset
         if self.least == 1:
             return dataset[index]
-        while isinstance(dataset, Subset):
-            dataset, index = dataset.dataset, dataset.indices[index]
         return dataset.read(index, draw_window(self.least, seed_of(self.seed, "crop", dataset.names[index], epoch)))
 
 

@@ -1,11 +1,13 @@
 """Data set of street scenes that are drawn when they are read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from streets.data.items import Item, channels_first, checked_size, make_item
+from streets.data.pixels import PairPixels
 from streets.data.scenes import draw
 
 SPLITS = ("train", "val", "test")
@@ -18,6 +20,8 @@ class StreetScenes(Dataset[Item]):
     train, val and test share none. `image_size` is (height, width) in pixels; the scenes are composed at 1:2 and
     squeezed into it, as the photos of Cityscapes are. The layout of a scene is the same at every size.
     """
+
+    pixels, has_label_maps, one_size, notes = PairPixels(), True, True, ()
 
     def __init__(self, split: str, image_size: Sequence[int], length: int = 2000, seed: int = 0) -> None:
         if split not in SPLITS:
@@ -38,6 +42,10 @@ class StreetScenes(Dataset[Item]):
         if len(self.kept) < self.most_kept:
             self.kept[index] = item
         return item
+
+    def sides(self, index: int) -> dict[str, Path]:
+        """Return the files of an item, of which a drawn scene has none."""
+        return {}
 
     def _draw(self, index: int) -> Item:
         """Draw a scene and make its item."""

@@ -29,7 +29,7 @@ def make_item(name: str, label: np.ndarray, instances: np.ndarray | None, labels
 
 
 def channels_first(image: np.ndarray) -> torch.Tensor:
-    """Turn an image (H, W, 3) into a tensor (3, H, W)."""
+    """Turn an image (H, W, channels) into a tensor (channels, H, W)."""
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
@@ -65,13 +65,29 @@ def checked_size(image_size: Sequence[int]) -> tuple[int, int]:
 
 def smooth(photo: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     """Resize a photo to (height, width), without aliasing, and return a tensor (3, H, W)."""
+    return channels_first(np.array(_resized(photo, size)))
+
+
+def smooth_values(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Resize an image of any channels (height, width, channels), as ``smooth`` does; int32 where it has 16 bits."""
+    if image.shape[:2] != size:
+        # Pillow resizes 16 bits as numbers of 32 bits, between which values may also fall below 0 or above 65535.
+        channels = [image[..., i] if image.dtype == np.uint8 else image[..., i].astype(np.float32)
+                    for i in range(image.shape[2])]
+        resized = np.stack([np.asarray(_resized(Image.fromarray(channel), size)) for channel in channels], axis=2)
+        image = resized if image.dtype == np.uint8 else resized.round().clip(0, 2**16 - 1)
+    return channels_first(image if image.dtype == np.uint8 else image.astype(np.int32))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize an image to (height, width) by Lanczos' filter."""
     height, width = size
-    if photo.size != (width, height):
-        # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
-        if photo.height * width > png.MOST_PIXELS:  # Pillow would change the width first, which takes more pixels
-            photo = photo.resize((photo.width, height), Image.Resampling.LANCZOS)
-        photo = photo.resize((width, height), Image.Resampling.LANCZOS)
-    return channels_first(np.array(photo))
+    if image.size == (width, height):
+        return image
+    # Lanczos widens its support when it shrinks an image, which is what prevents aliasing.
+    if image.height * width > png.MOST_PIXELS:  # Pillow would change the width first, which takes more pixels
+        image = image.resize((image.width, height), Image.Resampling.LANCZOS)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def nearest(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:

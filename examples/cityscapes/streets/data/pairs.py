@@ -10,9 +10,8 @@ from condflows import dequantize
 from condflows.trace import Context, map_context
 from streets.data.items import boundaries
 from streets.data.labels import UNKNOWN
+from streets.data.pixels import DIRECTIONS, PairPixels
 from streets.system.seeds import seed_of
-
-DIRECTIONS = {"label2photo": ("condition", "photo"), "photo2label": ("photo", "condition")}
 
 
 class Pairs:
@@ -25,13 +24,19 @@ class Pairs:
     """
 
     def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0,
-                 labels: bool = False):
+                 labels: bool = False, pixels: PairPixels | None = None):
         if boundaries and direction != "label2photo":
             raise ValueError("--boundaries are edges of the label map, which photo2label is to predict: leave it out")
         self.device, self.boundaries, self.seed, self.labels = device, boundaries, seed, labels
+        self.direction, self.pixels = direction, pixels or PairPixels()
         self.source, self.target = DIRECTIONS[direction]
+        self.given, self.wanted = self.pixels.sides(direction)
         self.noise = torch.Generator(device).manual_seed(seed)
         self._own = torch.Generator(device)
+
+    def restarted(self, seed: int) -> "Pairs":
+        """Return the same conversion with the noise of another seed."""
+        return Pairs(self.device, self.direction, self.boundaries, seed, self.labels, self.pixels)
 
     def __call__(self, batch: dict[str, Any], flip: bool = False, draw: int = 0,
                  label_dropout: float = 0.0) -> tuple[Context, Tensor]:
@@ -57,8 +62,8 @@ class Pairs:
 
     def _dequantized(self, kind: str, batch: dict[str, Any], draw: int) -> Tensor:
         """Dequantize the images of a kind, each with its own noise."""
-        images = batch[kind].to(self.device)
-        return self._drawn(kind, batch["name"], draw, lambda i, own: dequantize(images[i], generator=own))
+        images, bits = batch[kind].to(self.device), getattr(self.pixels, kind).bits
+        return self._drawn(kind, batch["name"], draw, lambda i, own: dequantize(images[i], bits, own))
 
     def _chosen(self, kind: str, names: Sequence[str], draw: int, share: float) -> Tensor:
         """Choose a share of the items, ``(batch, 1, 1, 1)``."""
@@ -72,8 +77,11 @@ class Pairs:
                             for i, name in enumerate(names)])
 
 
-def to_bytes(images: Tensor, what: str = "a sample") -> Tensor:
-    """Turn images in [0, 1) into uint8 0..255, as they were before ``dequantize``; values outside are clamped."""
+def to_bytes(images: Tensor, what: str = "a sample", bits: int = 8) -> Tensor:
+    """Turn images in [0, 1) into uint8 0..255, as they were before ``dequantize``; values outside are clamped.
+
+    With 16 bits they become int32 0..65535.
+    """
     if not torch.isfinite(images).all():
         raise ValueError(f"{what} has values that are not finite: try other --weights, or train longer")
-    return (256 * images).clamp(0, 255).to(torch.uint8)
+    return (2**bits * images).clamp(0, 2**bits - 1).to(torch.uint8 if bits == 8 else torch.int32)

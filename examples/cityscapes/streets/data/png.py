@@ -10,8 +10,9 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, PngImagePlugin
 
@@ -52,6 +53,10 @@ WHOLE = ((0, 0, 1, 1),)
 INTERLACED = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
+class Refused(ValueError):
+    """A picture that is whole, and of a kind that is not read."""
+
+
 class Picture(NamedTuple):
     """An upright image, and how its file stores it: the name of one of `KINDS`, and the bits of a channel."""
 
@@ -65,7 +70,12 @@ class Picture(NamedTuple):
 
 def read(path: Path) -> Picture:
     """Read the picture of a PNG file. ValueErrors and OSErrors name the file, say what it is, and what to do."""
-    expected = f"expected a readable PNG in {path}, got"
+    return decoded(path, "a readable PNG", decode)
+
+
+def decoded(path: Path, wanted: str, decode: Callable[[bytes], Any]) -> Any:
+    """Decode the bytes of a file. ValueErrors and OSErrors name the file, what was ``wanted``, and what to do."""
+    expected = f"expected {wanted} in {path}, got"
     try:
         return decode(_content(path))
     except OSError as error:
@@ -79,11 +89,7 @@ def read(path: Path) -> Picture:
 def decode(content: bytes) -> Picture:
     """Decode the bytes of a PNG file. ValueErrors say what they are instead, and what to do."""
     if not content.startswith(SIGNATURE):
-        for other, start in OTHERS.items():
-            if re.match(start, content, re.DOTALL):
-                raise ValueError(f"a {other} file: convert it to PNG, for nothing else is read")
-        start = f"a file that begins with {content[:8]!r}" if content else "an empty file"
-        raise ValueError(f"{start}: fetch it again or convert it to PNG")
+        raise of_another_format(content, "convert it to PNG, for nothing else is read")
     chunks = _chunks(content)
     if b"acTL" in chunks:
         frames = int.from_bytes(chunks[b"acTL"][:4], "big")
@@ -95,9 +101,7 @@ def decode(content: bytes) -> Picture:
     kind, channels, depths = KINDS.get(color, ("", 0, ()))
     if depth not in depths or min(width, height) < 1 or any(methods) or interlaced > 1:
         raise damaged
-    if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
-        most = f"{MOST_PIXELS} pixels and sides of {MOST_SIDE}"
-        raise ValueError(f"an image of {height}x{width} where at most {most} are read: shrink it")
+    check_size(width, height)
     kept = {name: chunks[name] for name in (b"IHDR", *COLORS.get(kind, ())) if name in chunks}
     colors, rest = divmod(len(kept.get(b"PLTE", b"")), 3)
     clear = len(kept.get(b"tRNS", b""))
@@ -116,6 +120,22 @@ def decode(content: bytes) -> Picture:
     if kind == "palette" and any(image.histogram()[colors:]):
         raise damaged
     return Picture(upright(image, chunks.get(b"eXIf", b"")), kind, depth)
+
+
+def of_another_format(content: bytes, advice: str) -> ValueError:
+    """Make the error of a file that begins with none of the bytes that it should begin with."""
+    for other, start in OTHERS.items():
+        if re.match(start, content, re.DOTALL):
+            return ValueError(f"a {other} file: {advice}")
+    start = f"a file that begins with {content[:8]!r}" if content else "an empty file"
+    return ValueError(f"{start}: fetch it again or convert it to PNG")
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse an image that is too large, before its pixels are decoded."""
+    if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
+        most = f"{MOST_PIXELS} pixels and sides of {MOST_SIDE}"
+        raise Refused(f"an image of {height}x{width} where at most {most} are read: shrink it")
 
 
 def _content(path: Path) -> bytes:

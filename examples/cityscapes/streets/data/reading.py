@@ -1,9 +1,10 @@
 """Reading of photos and label maps from single files.
 
-Images are PNG files of one picture, turned upright as their EXIF says. Photos have 8 bits or fewer, in colours, grey
-or with a palette; transparency, gamma and colour profiles are ignored. Ids are one grey channel of 8 or 16 bits.
-Label maps in colours are opaque; of a palette the colours count, not the indices, unless ids are asked for. Any other
-content of a file ends in a ValueError or OSError of one line that names the file (see png.py).
+Photos are PNG, JPEG, WebP or TIFF files and label maps PNG files, of one picture, turned upright as their EXIF says.
+Photos have 8 bits or fewer, in colours, grey or with a palette; transparency, gamma and colour profiles are ignored.
+Ids are one grey channel of 8 or 16 bits. Label maps in colours are opaque; of a palette the colours count, not the
+indices, unless ids are asked for. Any other content of a file ends in a ValueError or OSError of one line that names
+the file (see png.py and pictures.py).
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from streets.data import png
+from streets.data import pictures, png
 from streets.data.instances import check_instances
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
 from streets.data.label_sets import CITYSCAPES
@@ -96,7 +97,7 @@ def read_photo(path: str | Path, image_size: Sequence[int] | None = None) -> Ite
 
 def open_photo(path: Path) -> Image.Image:
     """Read a photo at its own size."""
-    return _rgb(path, png.read(path))
+    return _rgb(path, pictures.read(path))
 
 
 def read_ids(path: Path, kind: str) -> np.ndarray:

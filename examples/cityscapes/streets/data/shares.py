@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Subset
 
 from streets.data.datasets import spread
 from streets.data.labels import IGNORED, LabelSet, spans
@@ -20,13 +19,10 @@ STREET = ("road", "building", "sky")
 def count_labels(dataset: Any, sample: int = SAMPLE) -> tuple[dict[int, float], int]:
     """Return the share of every id over a sample of label maps, and their number, without those that cannot be read.
 
-    A data set without label maps has none.
+    A data set without files of label maps has none.
     """
-    places = spread(len(dataset), sample)
-    while isinstance(dataset, Subset):
-        dataset, places = dataset.dataset, [dataset.indices[place] for place in places]
     counts, number = np.zeros(256), 0
-    for place in places if hasattr(dataset, "label_map") else ():
+    for place in spread(len(dataset), sample) if "label maps" in dataset.sides(0) else ():
         try:
             ids = dataset.label_map(place)
         except (ValueError, OSError):  # the training names it, or leaves it out

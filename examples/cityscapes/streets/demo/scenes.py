@@ -38,4 +38,8 @@ class Scenes:
 
     def _open(self, source: str, size: tuple[int, ...]) -> Any:
         root = self.roots[source]
-        return open_dataset(root, self.split if root else "val", size, LENGTH)
+        dataset = open_dataset(root, self.split if root else "val", size, LENGTH)
+        if not dataset.has_label_maps:
+            raise ValueError(f"--data {root}: the page paints label maps, which these data do not have; give data "
+                             "in the Cityscapes layout")
+        return dataset

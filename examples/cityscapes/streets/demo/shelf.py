@@ -53,6 +53,9 @@ class Shelf:
         for name, path in self.paths.items():
             if (direction := self.config(name).get("direction", "label2photo")) != "label2photo":
                 raise ValueError(f"{path} is a {direction} run: the page paints label maps; give label2photo runs")
+            if not self.config(name).get("has_label_maps", True):
+                raise ValueError(f"{path} is a run of pairs of images: the page paints label maps; sample it with "
+                                 "sample.py --given, or give runs of label maps")
             if (labels := self.config(name).get("labels", CITYSCAPES.name)) != CITYSCAPES.name:
                 raise ValueError(f"{path} is a run of the labels {labels}: the page paints those of {CITYSCAPES.name}; "
                                  "give runs of these")

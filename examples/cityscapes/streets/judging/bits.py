@@ -17,8 +17,8 @@ from streets.runs.run import Run
 def bits_of_each(model: Any, pairs: Pairs, dataset: Dataset, draws: int, batch_size: int) -> Tensor:
     """Return bounds of the bits of each pair of a split ``(2, pairs)``: of one draw of the noise, and of all draws.
 
-    One draw of the dequantization noise gives an upper bound on the bits of the 8-bit images, here a mean over the
-    draws; the mean of the densities of several draws gives the importance-weighted bound, which is tighter.
+    One draw of the dequantization noise gives an upper bound on the bits of the images, here a mean over the draws; the
+    mean of the densities of several draws gives the importance-weighted bound, which is tighter.
     """
     values = []
     for batch in DataLoader(dataset, batch_size):
@@ -26,7 +26,7 @@ def bits_of_each(model: Any, pairs: Pairs, dataset: Dataset, draws: int, batch_s
         drawn = (with_learned_noise(model, pairs.modelled(batch, i)) for i in range(draws))
         bounds = torch.stack([model.log_prob(x_b, context) - log_q for x_b, log_q in drawn])
         both = torch.stack([bounds.mean(0), bounds.logsumexp(0) - math.log(draws)])
-        values.append(bits_per_dim(both, batch[pairs.target].shape[1:]).cpu())
+        values.append(bits_per_dim(both, batch[pairs.target].shape[1:], pairs.wanted.bits).cpu())
     return torch.cat(values, dim=1).double()
 
 

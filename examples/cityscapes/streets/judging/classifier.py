@@ -15,11 +15,11 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
-from streets.config.data import folder, name_of
+from streets.config.data import DataOptions, folder, name_of
 from streets.data import label_sets
 from streets.data.checking import check_files
 from streets.data.cityscapes import Cityscapes
-from streets.data.datasets import open_split, some
+from streets.data.datasets import open_split, say_notes, some
 from streets.data.labels import IGNORED
 from streets.data.reading import LabelMaps
 from streets.data.shares import report
@@ -47,8 +47,11 @@ def train(config: Config) -> Path:
             raise ValueError("--pairs 0: there is nothing to train on without --extra; give it, or more pairs")
         if len(train_set) < config.batch_size:
             raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
-        scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed, maps=maps)
+        options = DataOptions(skip_unpaired=config.skip_unpaired)
+        scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed, maps=maps,
+                                   options=options)
                   for name in config.score}
+        say_notes(*scored.values())
         for name, dataset in scored.items():  # those of the training are read below
             check_files(dataset, name)
         report(real, maps.labels, "train")
@@ -94,10 +97,17 @@ def check(config: Config) -> None:
 
 def open_pairs(config: Config, maps: LabelMaps) -> tuple[Any, list[Any]]:
     """Open the training split, all of its pairs, and the extra ones if there are any."""
-    real = open_split(config.data, "train", config.image_size, config.generated, config.seed, config.cities,
-                      maps)
+    options = DataOptions(skip_unpaired=config.skip_unpaired)
+    real = open_split(config.data, "train", config.image_size, config.generated, config.seed, config.cities, maps,
+                      options, hold_out="val" in config.score)
+    if not real.has_label_maps:
+        raise ValueError(f"--data {config.data}: a classifier learns from label maps, which these data do not have: "
+                         "give data in the Cityscapes layout")
     of_ids = LabelMaps(maps.labels)  # as sample.py --augment writes them
-    return real, [] if config.extra is None else [Cityscapes(config.extra, "train", config.image_size, maps=of_ids)]
+    extra = [] if config.extra is None else [Cityscapes(config.extra, "train", config.image_size, maps=of_ids,
+                                                        skip_unpaired=config.skip_unpaired)]
+    say_notes(real, *extra)
+    return real, extra
 
 
 def batches(train_set: Any, config: Config) -> DataLoader:

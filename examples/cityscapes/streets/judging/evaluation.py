@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from streets.config import data as place
 from streets.config.evaluation import Config, check_temperatures
 from streets.config.training import Config as TrainingConfig
-from streets.data.datasets import open_dataset, spread
+from streets.data.datasets import open_dataset, say_notes, spread
 from streets.data.pairs import to_bytes
 from streets.judging import plots
 from streets.judging.bits import bits
@@ -25,6 +25,7 @@ from streets.judging.references import references
 from streets.judging.scores import judge_samples
 from streets.judging.tables import markdown
 from streets.runs.directory import writing
+from streets.runs.pictures import visible
 from streets.runs.run import Run
 from streets.system import files, progress
 from streets.system.devices import choose_device
@@ -44,14 +45,21 @@ def evaluate(config: Config) -> dict[str, Any]:
         if config.guidance and not any(run.guidance(config.guidance) for run in models):
             raise ValueError(f"--guidance {config.guidance:g}: none of the runs was trained with --label-dropout, so "
                              "none knows photos without labels; leave it out")
-        names, judge_name = unique_names(models), chosen_judge(config, direction)
+        names, judge_name = unique_names(models), chosen_judge(config, direction, models[0].of_images)
         judge = None if judge_name is None else load_judge(judge_name, config.judge_weights, device, models[0].labels)
         data = common_data(models, config)
         maps = models[0].maps(config.label_values, data)
         trained_on = models[0].cities(data)
-        dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities, maps=maps)
+        options = models[0].options(config)
+        dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities, maps=maps,
+                               options=options)
+        for run in models:
+            run.check_data(dataset)
+        say_notes(dataset)
+        if judge is not None and not dataset.has_label_maps:
+            raise ValueError(f"--judge {judge_name}: these data have no label maps to compare with: leave it out")
         settings: dict[str, Any] = {
-            "data": place.name_of(data), "split": config.split, "cities": config.cities or None,
+            "data": config.dataset or place.name_of(data), "split": config.split, "cities": config.cities or None,
             "label_values": maps.values, "image_size": list(size), "pairs": len(dataset),
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
@@ -59,7 +67,8 @@ def evaluate(config: Config) -> dict[str, Any]:
         }
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": {}}
         if judge is not None:
-            train_set = open_dataset(data, "train", size, config.generated, cities=trained_on, maps=maps)
+            train_set = open_dataset(data, "train", size, config.generated, cities=trained_on, maps=maps,
+                                     options=options, hold_out=config.split == "val")
             kept = Kept(config.out / "references.json", settings, config.keep, config.overwrite)
             results["references"] = kept.get(
                 "scores", lambda: references(dataset, train_set, judge, direction, config.batch_size))
@@ -123,7 +132,7 @@ def training_cost(run: Run, item: dict[str, Any]) -> dict[str, float] | None:
     size, ends = options.batch_size, [0, *(int(row["step"]) for row in epochs)]
     seconds = sum(size * (end - begin) / float(row["images_per_second"])
                   for begin, end, row in zip(ends, ends[1:], epochs, strict=False) if row["images_per_second"])
-    objective = make_objective(copy.deepcopy(run.model).train(), options)  # type: ignore[arg-type]
+    objective = make_objective(copy.deepcopy(run.model).train(), options, run.pixels)  # type: ignore[arg-type]
     with FlopCounterMode(display=False) as counter:
         objective.update([run.pairs()(default_collate([item]))])
     return {"images": size * ends[-1], "hours": seconds / 3600,
@@ -135,12 +144,13 @@ def pictures(models: dict[str, Run], dataset: Any, config: Config) -> tuple[list
     """Return columns of images (rows, 3, H, W) and their titles: given images, real ones, a sample of each model."""
     batch = default_collate([dataset[i] for i in spread(len(dataset), config.scenes)])
     pairs = next(iter(models.values())).pairs(config.seed)
-    columns, titles = [batch[pairs.source], batch[pairs.target]], ["condition", "real"]
+    columns = [visible(batch[pairs.source], pairs.given.bits), visible(batch[pairs.target], pairs.wanted.bits)]
+    titles = ["condition", "real"]
     for name, run in models.items():
         pairs = run.pairs(config.seed)
         temperature = config.picture_temperature if run.has_temperature else 1.0
         samples = run.sample(1, pairs.context(batch), temperature, pairs.noise, run.guidance(config.guidance))
-        columns.append(to_bytes(samples[:, 0]).cpu())
+        columns.append(visible(to_bytes(samples[:, 0], bits=pairs.wanted.bits), pairs.wanted.bits).cpu())
         titles.append(name)
     return columns, titles
 

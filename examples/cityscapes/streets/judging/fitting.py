@@ -16,6 +16,8 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
     """Return the direction and the image size that the runs have in common; ValueError if they differ."""
     first = models[0]
     for run in models:
+        if run.of_images != first.of_images:
+            raise ValueError(f"{run.path} and {first.path} are not both of pairs of images: evaluate them apart")
         if run.direction != first.direction:
             raise ValueError(f"{run.path} is {run.direction} and {first.path} is {first.direction}: evaluate them "
                              "apart")
@@ -33,15 +35,15 @@ def common_data(models: list[Run], config: Config) -> Path | None:
     """Return the folder of the data to measure on, by default those of all trainings; None for drawn scenes."""
     first = models[0]
     for run in models[1:] if config.data is None else ():
-        if run.data(None) != first.data(None):
+        if run.data(None, config.dataset) != first.data(None, config.dataset):
             raise ValueError(f"{run.path} was trained on {place.name_of(run.data(None))} and {first.path} on "
                              f"{place.name_of(first.data(None))}: choose with --data")
-    return first.data(config.data)
+    return first.data(config.data, config.dataset)
 
 
-def chosen_judge(config: Config, direction: str) -> str | None:
+def chosen_judge(config: Config, direction: str, of_images: bool = False) -> str | None:
     """Return the name of the judge, None for no judge; ValueError if it cannot judge the images of this direction."""
-    name = config.judge or ("colors" if direction == "photo2label" else None)
+    name = config.judge or ("colors" if direction == "photo2label" and not of_images else None)
     if name is None and config.judge_weights is not None:
         raise ValueError(f"--judge-weights {config.judge_weights}: give --judge too, espnet-camvid or pspnet")
     if name is not None and (name == "colors") != (direction == "photo2label"):

@@ -78,7 +78,7 @@ def plot_curves(runs: Mapping[str, Sequence[dict[str, str]]], path: Path) -> Non
 
 
 def plot_samples(columns: Sequence[Tensor], titles: Sequence[str], path: Path) -> None:
-    """Draw a row for each scene and a column for each model; images ``(rows, 3, H, W)`` in uint8."""
+    """Draw a row for each scene and a column for each model; images ``(rows, 3, H, W)`` in [0, 1]."""
     rows, (height, width) = len(columns[0]), columns[0].shape[2:]
     figure = Figure(figsize=(2.4 * len(columns), 2.4 * height / width * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, len(columns), squeeze=False)

@@ -77,9 +77,9 @@ def judge_samples(
     for batch in DataLoader(dataset, batch_size):
         context = pairs.context(batch)
         samples = to_bytes(run.sample(repeats, context, 1.0 if temperature is None else temperature, pairs.noise,
-                                      guidance))
+                                      guidance), bits=run.wanted.bits)
         for i, j in combinations(range(repeats), 2):
-            difference = (samples[:, i].float() - samples[:, j].float()) / 255
+            difference = (samples[:, i].float() - samples[:, j].float()) / (2**run.wanted.bits - 1)
             distances.append(difference.square().flatten(1).mean(1).sqrt())
         if judge is None:
             continue

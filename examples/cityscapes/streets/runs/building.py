@@ -10,11 +10,12 @@ from condflows import VariationalDequantization, bfloat16_nets
 from models import MODELS
 
 
-def build(name: str, arguments: Mapping[str, Any], dequantization: str = "uniform", nets: str = "float32") -> Any:
-    """Build a model, with nets of a precision, and a ``dequantization`` where its noise is learned."""
+def build(name: str, arguments: Mapping[str, Any], dequantization: str = "uniform", nets: str = "float32",
+          bits: int = 8) -> Any:
+    """Build a model of images of some bits, with nets of a precision, and a ``dequantization`` of learned noise."""
     model: Any = MODELS[name](**arguments)
     if dequantization == "variational":
-        model.dequantization = VariationalDequantization(arguments.get("channels", 3))
+        model.dequantization = VariationalDequantization(arguments.get("channels", 3), bits=bits)
     return bfloat16_nets(model) if nets == "bfloat16" else model
 
 
@@ -30,5 +31,7 @@ def with_learned_noise(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not hasattr(model, "dequantization"):
         return images, images.new_zeros(images.shape[0])
-    integers = (256 * images).floor()
-    return model.dequantization(integers.to(torch.uint8), noise=256 * images - integers)
+    bits = model.dequantization.bits
+    values = 2**bits * images
+    integers = values.floor()
+    return model.dequantization(integers.to(torch.uint8 if bits == 8 else torch.int32), noise=values - integers)

@@ -14,6 +14,7 @@ from models import MODELS
 from streets.config.checks import misfits
 from streets.config.training import Config
 from streets.data import label_sets
+from streets.data.pixels import PairPixels
 from streets.runs.building import build
 
 
@@ -82,7 +83,8 @@ def build_model(config: Mapping[str, Any], where: object) -> Any:
     """Build the model of a configuration, with initial weights."""
     try:
         options = {name: config[name] for name in ("dequantization", "nets") if name in config}
-        return build(config["model"], config["model_arguments"], **options)
+        _, modelled = PairPixels.of_config(config).sides(config.get("direction", "label2photo"))
+        return build(config["model"], config["model_arguments"], **options, bits=modelled.bits)
     except Exception as error:  # what a model's builder raises for arguments of another kind
         writer = other_version(config)
         reason = next(iter(str(error).splitlines()), type(error).__name__)

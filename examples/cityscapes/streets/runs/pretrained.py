@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from condflows.trace import Context
 from streets.config.kinds import WITHOUT_TEMPERATURE
-from streets.config.training import given_labels
+from streets.data.pixels import PairPixels
 from streets.runs import configuration
 from streets.runs import weights as stored
 from streets.system import files
@@ -30,11 +30,13 @@ except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
 CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets", "cities",
-          "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics", "versions")
+          "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics", "pixels",
+          "has_label_maps", "versions")
 """Keys of a run's config.json that an exported one keeps; of data only that they were drawn, and no path."""
 DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
                             "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0,
-                            "labels": "cityscapes", "label_table": None, "label_values": None, "data": None}
+                            "labels": "cityscapes", "label_table": None, "label_values": None, "data": None,
+                            "pixels": PairPixels().as_stored(), "has_label_maps": True}
 """Values of the keys that older runs lack."""
 
 CARD = """
@@ -51,7 +53,7 @@ Full-Glow paper compares ({{ paper_url }}). With `condflows/examples/cityscapes`
 from streets.runs.pretrained import Pretrained
 
 model = Pretrained.from_pretrained("...")  # the name or the directory of this model
-samples = model.sample(5, x_a{{ ", temperature=0.8" if temperature }})  # (batch, 5, 3, height, width)
+samples = model.sample(5, x_a{{ ", temperature=0.8" if temperature }})  # (batch, 5, {{ channels[1] }}, height, width)
 ```
 
 {% if labels -%}
@@ -59,7 +61,7 @@ samples = model.sample(5, x_a{{ ", temperature=0.8" if temperature }})  # (batch
 The samples are {{ wanted }}, float in [0, 1).
 {%- else -%}
 `x_a` are {{ given }} and the samples {{ wanted }}, both float in [0, 1).
-`x_a` has the shape (batch, 3, height, width).
+`x_a` has the shape (batch, {{ channels[0] }}, height, width).
 {%- endif %}
 {%- if boundaries %}
 The model takes `(x_a, side)`, where `side` of shape (batch, 1, height, width) is 1 on the edges of objects, else 0.
@@ -67,6 +69,7 @@ The model takes `(x_a, side)`, where `side` of shape (batch, 1, height, width) i
 
 `config.json` says how the model was built and what its data was like, and `model.safetensors` holds its weights.
 """
+IMAGES_ALONE = {"label2photo": ("images A", "images B"), "photo2label": ("images B", "images A")}
 IMAGES = {"label2photo": ("label maps in the colours of {}", "photos"),
           "photo2label": ("photos", "label maps in the colours of {}")}
 
@@ -145,12 +148,15 @@ class Pretrained(
         (height, width), direction = self.config["image_size"], self.config["direction"]
         label_set = Path(self.config.get("labels", "cityscapes")).name
         label_set = "Cityscapes" if label_set == "cityscapes" else label_set
-        given, wanted = (text.format(label_set) for text in IMAGES[direction])
+        images = IMAGES if self.config.get("has_label_maps", True) else IMAGES_ALONE
+        given, wanted = (text.format(label_set) for text in images[direction])
+        pixels = PairPixels.of_config(self.config).sides(direction)
         facts = {"model": self.config["model"], "direction": direction, "height": height, "width": width,
                  "version": configuration.versions()["condflows"],
                  "temperature": self.config["model"] not in WITHOUT_TEMPERATURE, "given": given, "wanted": wanted,
                  "boundaries": self.config["boundaries"], "label_set": label_set,
-                 "labels": given_labels(self.config["model"], direction)}
+                 "channels": [of.channels for of in pixels],
+                 "labels": self.config["model_arguments"].get("classes") is not None}
         return super().generate_model_card(*args, **facts | options)
 
     def _save_pretrained(self, save_directory: Path) -> None:

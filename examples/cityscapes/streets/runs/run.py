@@ -3,17 +3,18 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from condflows.trace import Context
 from models import MODELS
-from streets.config.data import folder
+from streets.config.data import DataOptions, folder
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
-from streets.config.training import given_labels
 from streets.data import label_sets
 from streets.data.pairs import Pairs
+from streets.data.pixels import PairPixels
 from streets.data.reading import LabelMaps
 from streets.runs import samples
 from streets.runs.configuration import read_config
@@ -33,28 +34,55 @@ class Run:
         self.has_likelihood = self.name not in WITHOUT_LIKELIHOOD
         self.has_temperature = self.name not in WITHOUT_TEMPERATURE
         self.direction: str = self.config.get("direction", "label2photo")
+        self.pixels = PairPixels.of_config(self.config)
+        self.given, self.wanted = self.pixels.sides(self.direction)
+        self.reads_labels = self.config["model_arguments"].get("classes") is not None
+        self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
     def pairs(self, seed: int = 0) -> Pairs:
         """Return the conversion of a data set's batches into inputs of the model."""
-        return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed,
-                     given_labels(self.name, self.direction))
+        return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed, self.reads_labels,
+                     self.pixels)
 
-    def data(self, asked: Path | None) -> Path | None:
+    def options(self, given: DataOptions) -> DataOptions:
+        """Return the options of data that are given, where they are not those of the training.
+
+        A function that opens data is never taken from the files of a run, which may be those of someone else.
+        """
+        return DataOptions(side=given.side or self.config.get("side"), dataset=given.dataset,
+                           skip_unpaired=given.skip_unpaired or self.config.get("skip_unpaired", False))
+
+    def check_data(self, dataset: Any) -> None:
+        """Refuse data whose images are not of the kind that the model was trained on."""
+        if dataset.pixels != self.pixels:
+            raise ValueError(f"{self.path} was trained on pairs of {self.pixels}, got {dataset.pixels}: give data "
+                             "of the same kind")
+        if (self.reads_labels or self.config.get("boundaries")) and not dataset.has_label_maps:
+            raise ValueError(f"{self.path} reads label maps, which these data do not have: give data in the Cityscapes "
+                             "layout")
+
+    def data(self, asked: Path | None, dataset: str | None = None) -> Path | None:
         """Return the folder of the data that an option asks for, else of those of the training; None for drawn scenes.
+
+        None too where data are of a function, whose name is ``dataset``.
 
         Raises:
             ValueError: nothing is asked for, and the model was exported without the place of its data.
             FileNotFoundError: nothing is asked for, and the folder of the training has gone.
         """
-        if asked is not None:
+        if asked is not None or dataset is not None:
             return folder(asked)
+        if (trained_on := self.config.get("dataset")) is not None:
+            raise ValueError(f"{self.path} was trained on --dataset {trained_on}: give it again, since no code is run "
+                             "that a file names, or other data with --data")
         advice = "give --data with the folder to use, or --data generated for drawn scenes"
         if "data" not in self.config and not has_training(self.path):
             raise ValueError(f"{self.path} is an exported model, which does not say where its data are: {advice}")
         stored = self.config.get("data")
-        if stored is not None and not Path(stored).is_dir():
-            raise FileNotFoundError(f"{self.path} was trained on {stored}, and there is no such folder now: {advice}")
+        if stored is not None and not Path(stored).exists():
+            raise FileNotFoundError(f"{self.path} was trained on {stored}, and there is no such folder or file now: "
+                                    f"{advice}")
         return stored and Path(stored)
 
     def maps(self, values: str | None, data: Path | None) -> LabelMaps:
@@ -77,7 +105,8 @@ class Run:
     def sample(self, number: int, context: Context, temperature: float | Sequence[float],
                generator: torch.Generator | None = None, guidance: float = 0.0) -> Tensor:
         """Draw samples of the model, as :func:`streets.runs.samples.sample` does."""
-        return samples.sample(self.model, number, context, temperature, generator, guidance)
+        return samples.sample(self.model, number, context, temperature, generator, guidance,
+                              self.wanted.channels)
 
     def metrics(self) -> list[Row]:
         """Read the rows of metrics.csv; an exported model has none."""

@@ -13,8 +13,8 @@ from streets.data.labels import UNKNOWN
 
 
 def sample(model: Any, number: int, context: Context, temperature: float | Sequence[float],
-           generator: torch.Generator | None = None, guidance: float = 0.0) -> Tensor:
-    """Draw ``number`` samples for each context, ``(contexts, number, 3, height, width)``.
+           generator: torch.Generator | None = None, guidance: float = 0.0, channels: int = 3) -> Tensor:
+    """Draw ``number`` samples for each context, ``(contexts, number, channels, height, width)``.
 
     Args:
         model: a model of ``build``.
@@ -23,6 +23,7 @@ def sample(model: Any, number: int, context: Context, temperature: float | Seque
         temperature: one for all levels, or one for each, finest first.
         generator: draws the noise.
         guidance: weight by which a model of ``--label-dropout`` moves away from photos without labels.
+        channels: the number of channels of a sample.
     """
     laid_out: Any = temperature
     if isinstance(model, FlowMatching):  # whose guidance is its own, and whose noise has no levels
@@ -30,5 +31,5 @@ def sample(model: Any, number: int, context: Context, temperature: float | Seque
     if guidance:
         model = guide(model, guidance, nothing=UNKNOWN)
     if isinstance(temperature, Sequence):
-        laid_out = by_level(temperature, (3, *context_tensors(context)[0].shape[2:]))
+        laid_out = by_level(temperature, (channels, *context_tensors(context)[0].shape[2:]))
     return model.sample(number, context, laid_out, generator)

@@ -59,8 +59,13 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def help_texts(kind: type) -> dict[str, str]:
-    """Return the text below each field of a class, in one line."""
-    tree: Any = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    lines = ((field, text) for field, text in itertools.pairwise(tree.body)
-             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr))
-    return {ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split()) for field, text in lines}
+    """Return the text below each field of a class and of those that it is made of, in one line."""
+    texts: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(each):
+            continue
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        lines = ((field, text) for field, text in itertools.pairwise(tree.body)
+                 if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr))
+        texts |= {ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split()) for field, text in lines}
+    return texts

@@ -3,6 +3,7 @@
 import dataclasses
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from torch.utils.flop_counter import flop_registry
 
 from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import Config
+from streets.data import label_sets
 from streets.data.datasets import open_split, some
 from streets.data.loading import Order
+from streets.data.pixels import PairPixels
+from streets.data.reading import LabelMaps
 from streets.runs.building import build
 from streets.system import processes
 from streets.system.devices import choose_device
@@ -57,24 +61,26 @@ class Costs:
         return PROGRAM + max(self.peak, self.initialization) + KEPT * self.blocks * kept
 
 
-def predict(config: Config) -> Costs:
-    """Predict the costs of a training, not compiled, in one of its processes."""
+def predict(config: Config, pixels: PairPixels | None = None) -> Costs:
+    """Predict the costs of a training on pairs of these pixels, not compiled, in one of its processes."""
     check(config)
-    device, arguments = choose_device(config.device), model_arguments(config)
+    pixels = pixels or PairPixels()
+    device, arguments = choose_device(config.device), model_arguments(config, pixels=pixels)
     Order(config.batch_size, config.batch_size, config.seed, config.accumulate)  # refuses uneven parts
     pairs = config.batch_size // (processes.world() * config.accumulate)
     # The other processes are not there to wait for, and need no memory here.
     with FakeTensorMode(), Tracker() as tracker, processes.alone():
         with device:
-            model: Any = build(config.model, arguments, config.dequantization, config.nets)
-            batches = [batch_like(config, pairs) for _ in range(config.accumulate)]
-        initialization = initialize(model, config, device, tracker)
+            model: Any = build(config.model, arguments, config.dequantization, config.nets,
+                               pixels.sides(config.direction)[1].bits)
+            batches = [batch_like(config, pairs, pixels) for _ in range(config.accumulate)]
+        initialization = initialize(model, config, pixels, device, tracker)
         parameters = list(model.parameters())
         for parameter in parameters:
             if parameter.ndim == 4:  # what model.to does, which refuses tensors without data
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
             parameter.grad = torch.zeros_like(parameter)
-        objective = make_objective(model, config)
+        objective = make_objective(model, config, pixels)
         objective.finite = lambda values: True  # there are no values
         for optimizer in objective.optimizers:
             optimizer.step()
@@ -90,23 +96,24 @@ def predict(config: Config) -> Costs:
     return Costs(count, tracker.flop / (pairs * len(batches[:2])), memory, initialization, tracker.most_blocks)
 
 
-def initialize(model: Any, config: Config, device: torch.device, tracker: "Tracker") -> int:
+def initialize(model: Any, config: Config, pixels: PairPixels, device: torch.device, tracker: "Tracker") -> int:
     """Return the most bytes during the pass that initializes the actnorms, which only flows have."""
     if config.model in WITHOUT_LIKELIHOOD or processes.rank():  # the first process initializes
         return 0
     tracker.peak = tracker.now
     with device, torch.no_grad():
-        context, x_b = batch_like(config, config.init_pairs)
+        context, x_b = batch_like(config, config.init_pairs, pixels)
         model.log_prob(x_b, context)
     return tracker.peak
 
 
-def batch_like(config: Config, pairs: int) -> Batch:
+def batch_like(config: Config, pairs: int, pixels: PairPixels) -> Batch:
     """Make a batch of zeros of the shape of a training's."""
-    if config.given_labels:
-        return torch.zeros(pairs, 1, *config.image_size, dtype=torch.uint8), torch.zeros(pairs, 3, *config.image_size)
+    given, modelled = pixels.sides(config.direction)
     x_a, x_b, side = (torch.zeros(pairs, channels, *config.image_size).contiguous(memory_format=torch.channels_last)
-                      for channels in (3, 3, 1))
+                      for channels in (given.channels, modelled.channels, 1))
+    if config.given_labels:
+        return torch.zeros(pairs, 1, *config.image_size, dtype=torch.uint8), x_b
     return ((x_a, side) if config.boundaries else x_a), x_b
 
 
@@ -170,10 +177,12 @@ def report(costs: Costs, config: Config) -> str:
 
 def dry_run(config: Config) -> None:
     """Print the costs of a step; of several processes the first alone does. Data that cannot be opened are refused."""
-    options = (config.image_size, config.generated, config.seed)
-    train_set = some(open_split(config.data, "train", *options, config.cities), config.pairs)
-    open_split(config.data, "val", *options)
+    maps = LabelMaps(label_sets.read(config.labels), config.label_values)
+    split = partial(open_split, config.data, image_size=config.image_size, generated=config.generated,
+                    seed=config.seed, maps=maps, options=config, hold_out=True)
+    train_set = some(split("train", cities=config.cities), config.pairs)
+    split("val")
     config = dataclasses.replace(config, init_pairs=min(config.init_pairs, len(train_set)))
     if processes.rank() == 0:
         print("one step on shapes alone, which takes minutes for a large model", flush=True)
-        print(report(predict(config), config))
+        print(report(predict(config, train_set.pixels), config))

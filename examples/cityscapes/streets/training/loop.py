@@ -149,6 +149,9 @@ def end_epoch(training: Training, epoch: int, speed: float) -> None:
 def announce(training: Training) -> None:
     """Print what is trained, and where the run is."""
     if training.main:
+        if not training.config.has_label_maps:
+            pairs = training.pairs
+            print(f"pairs of images: given {pairs.given}, modelled {pairs.wanted}")
         config, (height, width) = training.config, training.config.image_size
         parameters = sum(p.numel() for p in training.model.parameters())
         print(f"{config.model}: {parameters:,} parameters, {len(training.train_set)} training and "

@@ -8,6 +8,7 @@ import torch
 
 from condflows.hooks import outputs_not_finite
 from streets.config.training import Config
+from streets.data.pixels import PairPixels
 from streets.training.adversarial import Adversarial
 from streets.training.descent import Batch, snapshot
 from streets.training.likelihood import Likelihood
@@ -18,9 +19,11 @@ OBJECTIVES: dict[str, Any] = {"pix2pix": Adversarial, "flow_matching": Matching}
 """Objectives of the models that have no likelihood."""
 
 
-def make_objective(model: Any, config: Config) -> Objective:
-    """Make the objective that the model of a configuration is trained with."""
-    return OBJECTIVES.get(config.model, Likelihood)(model, config)
+def make_objective(model: Any, config: Config, pixels: PairPixels | None = None) -> Objective:
+    """Make the objective that the model of a configuration is trained with, on pairs of these pixels."""
+    if config.model in OBJECTIVES:
+        return OBJECTIVES[config.model](model, config)
+    return Likelihood(model, config, pixels)
 
 
 @torch.no_grad()

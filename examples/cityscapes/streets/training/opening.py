@@ -17,9 +17,10 @@ from streets.config.training import START_OPTIONS, Config
 from streets.data import label_sets, loading
 from streets.data.checking import check_files
 from streets.data.crops import Crops
-from streets.data.datasets import open_split, some
+from streets.data.datasets import open_split, say_notes, some
 from streets.data.labels import LabelSet
 from streets.data.pairs import Pairs
+from streets.data.parts import Part
 from streets.data.reading import LabelMaps
 from streets.data.shares import report
 from streets.runs import checkpoints, directory
@@ -37,7 +38,7 @@ from streets.training.options import model_arguments
 from streets.training.state import Training
 
 MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every", "checkpoint_every",
-              "skip_bad_batches", "skip_bad_files", "workers"}
+              "skip_bad_batches", "skip_bad_files", "skip_unpaired", "workers"}
 """Options that may differ from those that a run was begun with, when it is resumed."""
 
 
@@ -69,8 +70,8 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     """Build a training, or load it from the last checkpoint of the run that goes on."""
     main = processes.rank() == 0
     labels = labels_of(config, out)
-    arguments, maps = model_arguments(config, labels), LabelMaps(labels, config.label_values)
-    pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels)
+    model_arguments(config, labels)  # what is wrong with the options alone is said before any file is read
+    maps = LabelMaps(labels, config.label_values)
     train_set, val_set = (open_readable(config, name, device, maps) for name in ("train", "val"))
     if not config.skip_bad_files:  # else all have been read
         processes.by_first(lambda: [check_files(each, name, loading.advised)
@@ -78,16 +79,22 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     if main:
         for name, dataset in (("train", train_set), ("val", val_set)):
             report(dataset, labels, name)
+    pixels = train_set.pixels
+    if val_set.pixels != pixels:
+        raise ValueError(f"the pairs of train are of {pixels}, and those of val of {val_set.pixels}: convert them "
+                         "to the same kinds of images")
+    arguments = model_arguments(config, labels, pixels)
+    pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels, pixels)
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)
-    model: Any = build(config.model, arguments, config.dequantization, config.nets).to(device)
+    model: Any = build(config.model, arguments, config.dequantization, config.nets, pairs.wanted.bits).to(device)
     model = model.to(memory_format=torch.channels_last)
     if processes.world() > 1:
         over_all_processes(model)
     checkpoint = last_checkpoint(out, device) if config.resume else None
     statistics = initialize(model, train_set, pairs, config) if checkpoint is None and main else {}
-    objective = make_objective(model, config)
+    objective = make_objective(model, config, pixels)
     decay = None if config.ema is None else get_ema_multi_avg_fn(config.ema)
     average = decay and AveragedModel(model, multi_avg_fn=decay, use_buffers=False)
     training = Training(config, out, device, stop, train_set, val_set, order, pairs, model, average, objective)
@@ -100,7 +107,7 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
 
     if main:
         facts = {name: value for name, value in dataclasses.asdict(config).items() if name not in START_OPTIONS}
-        facts |= {"model_arguments": arguments}
+        facts |= {"model_arguments": arguments, "pixels": pixels.as_stored(), "has_label_maps": config.has_label_maps}
         if config.labels not in label_sets.names():  # a file, which may not stay
             facts |= {"label_table": label_sets.as_table(labels)}
         if checkpoint is None:
@@ -118,6 +125,9 @@ def check_resumed(out: Path, config: Config) -> None:
         directory.check_free(out, (path for path in contents(out) if path.suffix != ".partial"))
         return  # new, or killed before it had begun
     before = as_stored(dataclasses.asdict(Config())) | read_config(out)  # runs of older versions have fewer options
+    if before["dataset"] is not None and config.dataset is None:
+        raise ValueError(f"--resume: {out} was trained on --dataset {before['dataset']}: give it again, since no code "
+                         "is run that a file names")
     now = as_stored(dataclasses.asdict(config))
     fixed = now.keys() - MAY_CHANGE - START_OPTIONS
     was, asked = ({f"--{name.replace('_', '-')}": of[name] for name in sorted(fixed)} for of in (before, now))
@@ -148,7 +158,8 @@ def open_readable(config: Config, name: str, device: torch.device, maps: LabelMa
     """Open a split of the data, on request without the pairs that cannot be read."""
     training = name == "train"
     dataset: Any = open_split(config.data, name, config.image_size, config.generated, config.seed,
-                              config.cities if training else (), maps)
+                              config.cities if training else (), maps, config, hold_out=True)
+    say_notes(dataset)
     dataset = some(dataset, config.pairs) if training else dataset
     bad = loading.unreadable(dataset, config.workers, device, name) if config.skip_bad_files else {}
     if not bad:
@@ -159,7 +170,7 @@ def open_readable(config: Config, name: str, device: torch.device, maps: LabelMa
     if processes.rank() == 0:
         print("\n".join(bad.values()), f"\n{len(bad)} of {len(dataset)} pairs of {name} cannot be read and are "
               "left out", sep="")
-    return Subset(dataset, good)
+    return Part(dataset, good)
 
 
 def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict[str, Any]:
@@ -170,13 +181,15 @@ def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict
     if config.model not in WITHOUT_LIKELIHOOD:
         context, x_b = pairs(batch)
         condflows.initialize(model, x_b, context=context)
-    return {"of_pairs": len(first)} | {kind: channel_statistics(batch[kind]) for kind in ("condition", "photo")}
+    return {"of_pairs": len(first)} | {
+        kind: channel_statistics(batch[kind], of.bits) for kind, of in pairs.pixels._asdict().items()}
 
 
-def channel_statistics(images: torch.Tensor) -> dict[str, list[float]]:
-    """Return mean and deviation of each channel of uint8 images, values in 0 to 1; one image at a time for memory."""
+def channel_statistics(images: torch.Tensor, bits: int = 8) -> dict[str, list[float]]:
+    """Return mean and deviation of each channel of images of integers, in 0 to 1; one image at a time for memory."""
     powers = torch.stack([torch.stack([image.flatten(1).long().pow(power).sum(1) for power in (1, 2)])
                           for image in images]).sum(0)
-    mean, square = powers.double() / images[:, 0].numel() / torch.tensor([[255.0], [255.0**2]])
+    most = 2.0**bits - 1
+    mean, square = powers.double() / images[:, 0].numel() / torch.tensor([[most], [most**2]])
     deviation = (square - mean.square()).clamp(min=0).sqrt()
     return {"mean": mean.tolist(), "deviation": deviation.tolist()}

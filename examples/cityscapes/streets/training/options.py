@@ -11,6 +11,7 @@ from streets.config.temperatures import check_temperature
 from streets.config.training import Config
 from streets.data import label_sets
 from streets.data.labels import LabelSet
+from streets.data.pixels import PairPixels
 from streets.data.png import MOST_SIDE
 
 MOST_STEPS = 1000
@@ -41,7 +42,7 @@ def check(config: Config) -> None:
         raise ValueError(f"--nets {config.nets}: pix2pix has no nets of condflows, which it is for; leave it out")
     if not 0 < config.crop <= 1:
         raise ValueError(f"--crop {config.crop:g}: a number above 0 and up to 1 is needed, for example 0.85")
-    if config.crop < 1 and config.data is None:
+    if config.crop < 1 and config.data is None and config.dataset is None:
         raise ValueError(f"--crop {config.crop:g}: drawn scenes are not cropped; draw more with --generated, or give "
                          "--data")
     check_finite(config, "guidance", zero=True)
@@ -49,19 +50,30 @@ def check(config: Config) -> None:
         raise ValueError(f"--label-dropout {config.label_dropout:g}: a number from 0 to below 1 is needed")
     if config.label_dropout and not config.given_labels:
         raise ValueError(f"--label-dropout {config.label_dropout:g}: {config.direction} of {config.model} is not given "
-                         "labels; leave it out, or choose --model encoded_glow")
+                         "labels; leave it out, or choose --model encoded_glow and data with label maps")
+    if config.boundaries and not config.has_label_maps:
+        raise ValueError("--boundaries are edges of label maps, which these data do not have: leave it out")
+    if config.dataset is not None and config.data is not None:
+        raise ValueError(f"--dataset {config.dataset} opens the data itself: leave out --data")
     if config.guidance and not config.label_dropout:
         raise ValueError(f"--guidance {config.guidance:g}: without --label-dropout the model does not learn photos "
                          "without labels; leave it out, or give both")
     check_temperature(config.temperature, config.model)
 
 
-def model_arguments(config: Config, labels: LabelSet | None = None) -> dict[str, Any]:
-    """Return the arguments of the model's builder; an option that the model lacks, or a wrong size, is an error."""
+def model_arguments(config: Config, labels: LabelSet | None = None, pixels: PairPixels | None = None) -> dict[str, Any]:
+    """Return the arguments of the model's builder, for label maps of these labels, or pairs of these pixels.
+
+    An option that the model lacks, or a wrong size, is an error.
+    """
     accepted = inspect.signature(MODELS[config.model]).parameters
     given = {"steps": config.steps, "width": config.width, "context_width": config.context_width,
              "checkpoint": config.checkpoint_activations or None, "side_channels": 1 if config.boundaries else None,
              "classes": (labels or label_sets.read(config.labels)).classes if config.given_labels else None}
+    given_pixels, modelled = (pixels or PairPixels()).sides(config.direction)
+    channels = {"channels": modelled.channels if modelled.channels != 3 else None,
+                "condition_channels": given_pixels.channels if given_pixels.channels != modelled.channels else None}
+    given |= {name: value for name, value in channels.items() if name in accepted}  # glow is given nothing
     options = {"checkpoint": "checkpoint_activations", "side_channels": "boundaries"}
     arguments = {name: value for name, value in given.items() if value is not None}
     for name in arguments:

@@ -10,8 +10,7 @@ from torch.utils.data import Subset, default_collate
 from condflows.trace import map_context
 from streets.data import loading
 from streets.data.datasets import spread
-from streets.data.pairs import Pairs
-from streets.runs.pictures import grid
+from streets.runs.pictures import grid, visible
 from streets.runs.samples import sample
 from streets.system import processes, progress
 from streets.training.state import Training
@@ -24,7 +23,7 @@ def validate(training: Training, model: Any) -> float:
     """Return the mean figure of the split; the noise is always the same, each process does its share of the pairs."""
     model.eval()
     config, device = training.config, training.device
-    pairs = Pairs(device, config.direction, config.boundaries, labels=config.given_labels)
+    pairs = training.pairs.restarted(0)
     own = Subset(training.val_set, range(processes.rank(), len(training.val_set), processes.world()))
     size = max(1, config.batch_size // (processes.world() * config.accumulate))
     total = torch.zeros(2, dtype=torch.float64, device=device)
@@ -43,7 +42,7 @@ def sample_grid(training: Training, model: Any) -> Tensor:
     """Draw rows of the given image, the real one and samples, for scenes spread over the split; always the same."""
     model.eval()
     config = training.config
-    pairs = Pairs(training.device, config.direction, config.boundaries, labels=config.given_labels)
+    pairs = training.pairs.restarted(0)
     batch = default_collate([training.val_set[i] for i in spread(len(training.val_set), GRID_ROWS)])
     context = pairs.context(batch)
     # One sample at a time, for the memory that large images need.
@@ -51,6 +50,8 @@ def sample_grid(training: Training, model: Any) -> Tensor:
     columns = []
     for _ in range(GRID_SAMPLES):
         training.leave_if_asked()
-        columns.append(torch.cat([sample(model, 1, x, config.temperature, pairs.noise, config.guidance)[:, 0].cpu()
-                                  for x in contexts]))
-    return grid([batch[pairs.source] / 255, batch[pairs.target] / 255, *columns])
+        columns.append(torch.cat([sample(model, 1, x, config.temperature, pairs.noise, config.guidance,
+                                         pairs.wanted.channels)[:, 0].cpu() for x in contexts]))
+    columns = [visible(column) for column in columns]
+    return grid([visible(batch[pairs.source], pairs.given.bits), visible(batch[pairs.target], pairs.wanted.bits),
+                 *columns])

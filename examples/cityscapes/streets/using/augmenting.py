@@ -1,4 +1,7 @@
-"""Synthetic data sets in the Cityscapes layout: any number of processes write them, and continue after any stop."""
+"""Synthetic data sets, in the Cityscapes layout or in folders A and B.
+
+Any number of processes write them, and continue after any stop.
+"""
 
 import json
 import os
@@ -7,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from streets.config.sampling import Config
 from streets.data.items import Item
-from streets.runs.pictures import save_picture
+from streets.runs.pictures import save_values, suffix_of
 from streets.runs.run import Run
 from streets.runs.settings import as_stored, check_same
 from streets.system import files, processes, progress
@@ -26,7 +28,7 @@ PARTIAL = ".partial-"
 
 def check_augment(run: Run, config: Config, temperatures: Mapping[str, float | Sequence[float]]) -> None:
     """Refuse runs and options from which no data set can be made."""
-    if run.direction != "label2photo" or run.name == "glow":
+    if run.name == "glow" or not (run.of_images or run.direction == "label2photo"):
         raise ValueError(f"--augment: {run.path} is a {run.direction} run of {run.name}, which makes no photos of "
                          "label maps: give another run")
     if len(temperatures) > 1 or config.samples > MOST_SAMPLES:
@@ -42,40 +44,51 @@ def check_augment(run: Run, config: Config, temperatures: Mapping[str, float | S
 
 def augment(run: Run, dataset: Any, scenes: Mapping[str, int], config: Config,
             temperature: float | Sequence[float], root: Path, shard: int, count: int) -> None:
-    """Write a shard of a data set in the Cityscapes layout, without the pairs that are already there."""
+    """Write a shard of a data set, in the layout of the training's, without the pairs that are already there."""
     claim(root, settings(run, config, temperature))
     # A data set has instances for all of its label maps or for none.
     with_instances = not isinstance(dataset, list) or all("instances" in item for item in dataset)
-    written = there = 0
+    written, there, target = 0, 0, run.pairs().target
     names = progress.bar(list(scenes)[shard::count], disable=processes.rank() > 0,
                          desc=f"scenes of shard {shard} of {count}" if count > 1 else "scenes")
     for name in names:
-        photos, maps = (root / kind / config.split / name.split("_")[0] for kind in ("leftImg8bit", "gtFine"))
-        for folder in (photos, maps):
-            folder.mkdir(parents=True, exist_ok=True)
         item: Item = {}
         for number in range(config.samples):
-            # The official tools look for files by the beginning of their names: so that no frame begins with
-            # another's, all have the same length, and a first digit that no real one has.
-            head, underscore, frame = name.rpartition("_")
-            stem = f"{head}{underscore}9{number:03d}{frame}"
-            photo = photos / f"{stem}_leftImg8bit.png"
-            if photo.exists():
+            stems = (stems_of_images if run.of_images else stems_of_cityscapes)(root, config.split, name, number)
+            if any(stems[target].with_name(stems[target].name + suffix).exists() for suffix in (".png", ".npy")):
                 there += 1
                 continue
             item = item or dataset[scenes[name]]
             image = draw(run, item, number, temperature, config.seed, config.guidance or 0.0)
-            save_once(item["label"], maps / f"{stem}_gtFine_labelIds.png")
-            if with_instances and "instances" in item:
-                save_once(item["instances"].to(torch.uint16), maps / f"{stem}_gtFine_instanceIds.png")
-            save_once(image, photo)  # last: a pair is complete if its photo is there
+            for kind, stem in stems.items():
+                stem.parent.mkdir(parents=True, exist_ok=True)
+                if kind in item and kind != target and (kind != "instances" or with_instances):
+                    save_once(item[kind], stem.with_name(stem.name + suffix_of(item[kind])))
+            target_file = stems[target].with_name(stems[target].name + suffix_of(image))
+            save_once(image, target_file)  # last: a pair is complete if its sample is there
             written += 1
     tidy(root, config.split)
     print(f"{root}: {written} pairs written, {there} were there (shard {shard} of {count})")
 
 
-def save_once(picture: Tensor, path: Path) -> None:
-    """Write a picture if it is not there; another process may be writing the same one, with the same bytes.
+def stems_of_cityscapes(root: Path, split: str, name: str, number: int) -> dict[str, Path]:
+    """Return the paths, without endings, of the photo and the maps of a sample in the Cityscapes layout."""
+    # The official tools look for files by the beginning of their names: so that no frame begins with another's, all
+    # have the same length, and a first digit that no real one has.
+    head, underscore, frame = name.rpartition("_")
+    stem = f"{head}{underscore}9{number:03d}{frame}"
+    photos, maps = (root / kind / split / name.split("_")[0] for kind in ("leftImg8bit", "gtFine"))
+    return {"label": maps / f"{stem}_gtFine_labelIds", "instances": maps / f"{stem}_gtFine_instanceIds",
+            "photo": photos / f"{stem}_leftImg8bit"}
+
+
+def stems_of_images(root: Path, split: str, name: str, number: int) -> dict[str, Path]:
+    """Return the paths, without endings, of the images A and B of a sample in folders A and B."""
+    return {kind: root / side / split / f"{name}_{number:03d}" for kind, side in (("condition", "A"), ("photo", "B"))}
+
+
+def save_once(image: Tensor, path: Path) -> None:
+    """Write an image if it is not there; another process may be writing the same one, with the same bytes.
 
     That happens if a job starts again while a process of the old one is still alive. Therefore each process writes to a
     file of a different name, and renames it when it is whole: no process sees or replaces a picture half-written.
@@ -84,7 +97,7 @@ def save_once(picture: Tensor, path: Path) -> None:
         return
     own = own_name(path)
     try:
-        save_picture(picture, own)
+        save_values(image, own)
         os.replace(own, path)
     except FileNotFoundError:
         if not path.exists():  # else another process was first, and has tidied up
@@ -93,7 +106,7 @@ def save_once(picture: Tensor, path: Path) -> None:
 
 def tidy(root: Path, split: str) -> None:
     """Remove partial files that killed processes left, if the whole file is there by now."""
-    for pattern in ("augment.json", f"*/{split}/*/*.png"):
+    for pattern in ("augment.json", f"*/{split}/*", f"*/{split}/*/*.png"):
         for left in root.glob(f"{pattern}{PARTIAL}*"):
             if left.with_name(left.name.rpartition(PARTIAL)[0]).exists():
                 left.unlink(missing_ok=True)
@@ -106,7 +119,8 @@ def settings(run: Run, config: Config, temperature: float | Sequence[float]) -> 
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
         "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
         "cities": config.cities or None, "guidance": config.guidance or None, "label_maps": config.label_maps,
-        "label_values": config.label_values,
+        "label_values": config.label_values, "given": config.given or None, "dataset": config.dataset,
+        "side": config.side,
     })
 
 

@@ -2,23 +2,27 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 from PIL import Image
+from torch.utils.data import default_collate
 
 from streets.config.checks import check_counts
 from streets.config.inspection import Config
 from streets.data import label_sets
-from streets.data.cityscapes import Cityscapes
-from streets.data.datasets import spread
+from streets.data.datasets import open_dataset, splits_of, spread
 from streets.data.items import Item
-from streets.data.labels import OtherLabels
+from streets.data.labels import LabelSet, OtherLabels
 from streets.data.reading import LabelMaps
 from streets.data.shares import count_labels, describe, doubts
-from streets.runs.pictures import grid, save_picture
+from streets.runs.pictures import grid, save_picture, visible
 
 NAMED = 3
 """Most files that are named for a split."""
+
+Sizes = dict[str, Counter[tuple[int, int]]]
+"""Number of files of each height and width, for each kind of files."""
 
 
 def inspect(config: Config) -> None:
@@ -26,51 +30,67 @@ def inspect(config: Config) -> None:
     check_counts(config, pairs=0, scenes=1, height=8)
     if config.out.exists() and not config.overwrite:
         raise ValueError(f"--out {config.out} is in use: give another, or --overwrite to replace it")
+    if config.data is None and config.dataset is None:
+        raise ValueError("there is nothing to look at: give the folder of the data, or --dataset MODULE:FUNCTION")
     maps = LabelMaps(label_sets.read(config.labels), config.label_values)
     items: list[Item] = []
-    size = None
-    for split in splits_of(config.data):
+    size, pixels = None, None
+    for split in splits_of(config.data, config):
         try:
-            dataset = Cityscapes(config.data, split, size or (config.height, config.height), maps=maps)
+            dataset = open_dataset(config.data, split, size or (config.height, config.height), maps=maps,
+                                   options=config)
         except (ValueError, OSError) as error:
             print(f"{split}: a training would refuse it: {error}")
             continue
-        sizes = photo_sizes(dataset, config.pairs)
-        if size is None and sizes:  # all pictures of the sheet have one size, that of most photos
-            (width, height), _ = sizes.most_common(1)[0]
-            size = dataset.image_size = config.height, max(1, round(config.height * width / height))
-        items += tell(dataset, split, sizes, config)
-    if not items:
-        raise ValueError(f"expected pairs in {config.data}, found none that can be read: nothing is written to "
-                         f"{config.out}; see the lines above")
+        sizes = count_sizes(dataset, config.pairs)
+        if size is None:  # all pictures of the sheet have one size, with the sides of the first split's files
+            size = dataset.image_size = sheet_size(sizes, config.height)
+        pixels = pixels or dataset.pixels
+        items += tell(dataset, split, sizes, maps.labels, config)
+    if pixels is None or not items:
+        raise ValueError(f"expected pairs in {config.data or config.dataset}, found none that can be read: nothing is "
+                         f"written to {config.out}; see the lines above")
     items = [items[i] for i in spread(len(items), config.scenes)]
+    batch = default_collate([{kind: item[kind] for kind in pixels._fields} for item in items])
+    columns = [visible(batch[kind], of.bits) for kind, of in reversed(pixels._asdict().items())]
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(grid([torch.stack([item[key] for item in items]) / 255 for key in ("photo", "condition")]), config.out)
-    print(f"{config.out}: {len(items)} pairs, photos and label maps in the colours of {maps.labels.name}")
+    save_picture(grid(columns), config.out)
+    shown = f"photos and label maps in the colours of {maps.labels.name}" if "label" in items[0] else "images B and A"
+    print(f"{config.out}: {len(items)} pairs, {shown}")
 
 
-def splits_of(root: Path) -> list[str]:
-    """List the splits of a data set, train first; without any the name of one, which is then refused with a reason."""
-    folder = root / "leftImg8bit"
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return sorted(found, key=lambda name: name != "train") or ["train"]
-
-
-def photo_sizes(dataset: Cityscapes, pairs: int) -> Counter:
-    """Count the sizes, width and height, of a sample of the photos; those that are no images are missing."""
-    sizes: Counter = Counter()
+def count_sizes(dataset: Any, pairs: int) -> Sizes:
+    """Count the sizes, height and width, of the files of a sample; those that are no images are missing."""
+    sizes: Sizes = {}
     for place in spread(len(dataset), pairs or len(dataset)):
-        try:
-            with Image.open(dataset.photos[place]) as photo:  # the header alone
-                sizes[photo.size] += 1
-        except (OSError, ValueError, Image.DecompressionBombError):
-            continue
+        for kind, path in dataset.sides(place).items():
+            try:
+                size = header_size(path)
+            except (OSError, ValueError, Image.DecompressionBombError):
+                continue
+            sizes.setdefault(kind, Counter())[size] += 1
     return sizes
 
 
-def tell(dataset: Cityscapes, split: str, sizes: Counter, config: Config) -> list[Item]:
+def header_size(path: Path) -> tuple[int, int]:
+    """Read height and width of a picture or of an array from its header."""
+    if path.suffix.lower() == ".npy":
+        height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+        return height, width
+    with Image.open(path) as image:
+        return image.height, image.width
+
+
+def sheet_size(sizes: Sizes, height: int) -> tuple[int, int]:
+    """Return a size of this height with the sides of most of the files of the first kind; a square without files."""
+    for counts in sizes.values():
+        (rows, columns), _ = counts.most_common(1)[0]
+        return height, max(1, round(height * columns / rows))
+    return height, height
+
+
+def tell(dataset: Any, split: str, sizes: Sizes, labels: LabelSet, config: Config) -> list[Item]:
     """Print what a split holds, and return the items of a sample that can be read, at most those of the sheet."""
-    cities = Counter(path.parent.name for path in dataset.photos)
     places = spread(len(dataset), config.pairs or len(dataset))
     shown = set(spread(len(places), config.scenes))
     items, bad, other = [], [], []
@@ -83,16 +103,19 @@ def tell(dataset: Cityscapes, split: str, sizes: Counter, config: Config) -> lis
             bad.append(str(error))
         else:
             items += [item] if number in shown else []
-    labels = dataset.maps.labels
-    shares, number = count_labels(dataset, len(places))
     print(f"{split}: {len(dataset)} pairs, {len(places)} of them read")
-    print(f"    cities: {', '.join(f'{city} {count}' for city, count in cities.items())}")
-    print(f"    sizes: {', '.join(f'{height}x{width} {n}' for (width, height), n in sizes.most_common()) or 'none'}")
-    print(f"    label maps, {number} readable: {describe(shares, labels, None) or 'nothing'}")
-    print(f"    instance maps: {'for all pairs' if dataset.instances else 'none'}")
-    print("\n".join([*(f"    warning: {doubt}" for doubt in doubts(shares, labels)),
-                     *listed("a training would refuse", other),
-                     *listed("left out with --skip-bad-files", bad)]) or "    all of these can be read")
+    for kind, counts in sizes.items():
+        print(f"    {kind}: {', '.join(f'{height}x{width} {n}' for (height, width), n in counts.most_common())}")
+    reasons = [*listed("a training would refuse", other), *listed("left out with --skip-bad-files", bad)]
+    if dataset.has_label_maps:
+        shares, number = count_labels(dataset, len(places))
+        cities = Counter(path.parent.name for path in dataset.photos)
+        print(f"    cities: {', '.join(f'{city} {count}' for city, count in cities.items())}\n"
+              f"    classes of {number} label maps: {describe(shares, labels, None) or 'none can be read'}")
+        reasons = [*(f"    warning: {doubt}" for doubt in doubts(shares, labels)), *reasons]
+    else:
+        print(f"    A and B: {dataset.pixels}")
+    print("\n".join([*(f"    {note}" for note in dataset.notes), *(reasons or ["    all of these can be read"])]))
     return items
 
 

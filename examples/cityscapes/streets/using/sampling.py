@@ -9,12 +9,12 @@ from streets.config.sampling import Config
 from streets.config.temperatures import check_temperature, text
 from streets.data.items import Item
 from streets.runs.directory import writing
-from streets.runs.pictures import save_picture
+from streets.runs.pictures import save_image
 from streets.runs.run import Run
 from streets.system import processes, progress
 from streets.using.augmenting import augment, check_augment
 from streets.using.drawing import draw, save_grid
-from streets.using.scenes import choose, open_run, with_data
+from streets.using.scenes import choose, files_of, open_run, with_data
 
 
 def sample(config: Config) -> None:
@@ -26,7 +26,7 @@ def sample(config: Config) -> None:
     run, size = open_run(config)
     temperatures = {text(t): t for t in config.temperature or (0.8 if run.has_temperature else 1.0,)}
     config = dataclasses.replace(config, guidance=guidance_of(run, config))
-    if not config.label_maps and not config.photos:
+    if not files_of(run, config):
         config = with_data(run, config)
     for temperature in temperatures.values():
         check_temperature(temperature, run.name, run.levels)
@@ -71,7 +71,7 @@ def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapp
     """Write the given images, every sample, and a grid with a row for each scene."""
     pairs = run.pairs()
     for item in items:
-        save_picture(item[pairs.source], out / f"{item['name']}_condition.png")
+        save_image(item[pairs.source], out / f"{item['name']}_condition")
     rows = []
     for item in progress.bar(items, desc="scenes"):
         row = [item[key] for key in (pairs.source, pairs.target) if key in item]
@@ -79,7 +79,7 @@ def pictures(run: Run, items: Sequence[Item], config: Config, temperatures: Mapp
             stem = item["name"] + (f"_temperature_{name}" if len(temperatures) > 1 else "")
             for number in range(config.samples):
                 row.append(draw(run, item, number, temperature, config.seed, config.guidance or 0.0))
-                save_picture(row[-1], out / f"{stem}_sample_{number}.png")
+                save_image(row[-1], out / f"{stem}_sample_{number}")
         rows.append(row)
     save_grid(rows, out / "grid.png")
     print(f"{len(items)} scenes, {config.samples} samples of each at temperature {', '.join(temperatures)}: "

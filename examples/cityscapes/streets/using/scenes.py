@@ -3,11 +3,15 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from streets.config.sampling import Config
 from streets.config.transfer import Config as TransferConfig
-from streets.data.datasets import open_split, spread
+from streets.data.datasets import open_split, say_notes, spread
+from streets.data.folders import files_below, is_picture
+from streets.data.image_pairs import read_image
+from streets.data.items import Item
 from streets.data.reading import LabelMaps, read_label_map, read_photo
 from streets.runs.run import Run
 from streets.system import processes
@@ -29,7 +33,7 @@ def open_run(config: Config | TransferConfig) -> tuple[Run, tuple[int, int]]:
 
 def with_data(run: Run, config: Options) -> Options:
     """Return the options with the folder of the data to use, by default those of the training, which is then said."""
-    data = run.data(config.data)
+    data = run.data(config.data, config.dataset)
     if config.data is None and data is not None and processes.rank() == 0:
         print(f"scenes of {data}, which {run.path} was trained on", flush=True)
     return dataclasses.replace(config, data=data)
@@ -38,8 +42,39 @@ def with_data(run: Run, config: Options) -> Options:
 def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) -> Any:
     """Open a split of the data set, or of drawn scenes, as many as in training."""
     cities = config.cities if isinstance(config, Config) else ()
-    return open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0),
-                      cities, run.maps(config.label_values, config.data))
+    dataset = open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0),
+                         cities, run.maps(config.label_values, config.data), run.options(config))
+    run.check_data(dataset)
+    say_notes(dataset)
+    return dataset
+
+
+def read_side(run: Run, kind: str, path: Path, size: Sequence[int], values: str | None = None) -> Item:
+    """Read a file as one side of an item: the ``condition`` (with its label map of such values) or the ``photo``."""
+    if run.of_images:
+        return read_image(path, kind, getattr(run.pixels, kind), size)
+    return read_label_map(path, size, LabelMaps(run.labels, values)) if kind == "condition" else read_photo(path, size)
+
+
+def files_of(run: Run, config: Config) -> list[Path]:
+    """Return the files of given images that options name, those of folders sorted; none for scenes of a data set."""
+    wanted = "--given" if run.of_images else "--label-maps" if run.direction == "label2photo" else "--photos"
+    by_option = {"--label-maps": config.label_maps, "--photos": config.photos, "--given": config.given}
+    if any(paths for option, paths in by_option.items() if option != wanted):
+        kind = "model of pairs of images" if run.of_images else f"{run.direction} model"
+        raise ValueError(f"{run.path} is a {kind}: give it {wanted}")
+    paths = by_option[wanted]
+    if paths and (config.data or config.dataset or config.cities or config.indices or config.scenes is not None):
+        raise ValueError(f"{wanted} are the scenes: leave out --data, --cities, --dataset, --indices and --scenes")
+    return [file for path in paths for file in (pictures_in(path) if path.is_dir() else [path])]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return all files of a folder, which have to be pictures."""
+    files = files_below(folder)
+    if others := [file for file in files if not is_picture(file)] or ([] if files else ["no file"]):
+        raise ValueError(f"expected pictures alone in {folder}, got {others[0]}: give the files themselves")
+    return [folder / file for file in files]
 
 
 def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
@@ -54,15 +89,9 @@ def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
 
 def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str, int]]:
     """Open the scenes and choose among them: return all items, and the indices of the chosen ones by name."""
-    label2photo = run.direction == "label2photo"
-    option, files = ("--label-maps", config.label_maps) if label2photo else ("--photos", config.photos)
-    if config.photos if label2photo else config.label_maps:
-        raise ValueError(f"{run.path} is a {run.direction} model: give it {option}")
+    files = files_of(run, config)
     if files:
-        if config.data or config.cities or config.indices or config.scenes is not None:
-            raise ValueError(f"{option} are the scenes: leave out --data, --cities, --indices and --scenes")
-        maps = LabelMaps(run.labels, config.label_values)
-        dataset: Any = [read_label_map(file, size, maps) if label2photo else read_photo(file, size) for file in files]
+        dataset: Any = [read_side(run, run.pairs().source, file, size, config.label_values) for file in files]
         places, names = list(range(len(files))), [item["name"] for item in dataset]
     else:
         dataset = open_scenes(run, config, size)

@@ -1,5 +1,6 @@
 """Transfer of one photo's content to the structure of another label map (section 5.4 of the Full-Glow paper)."""
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -9,10 +10,10 @@ from streets.data.items import Item
 from streets.data.pairs import to_bytes
 from streets.data.reading import LabelMaps, read_label_map, read_photo
 from streets.runs.directory import writing
-from streets.runs.pictures import save_picture
+from streets.runs.pictures import save_image
 from streets.runs.run import Run
 from streets.using.drawing import save_grid, tensors
-from streets.using.scenes import find, open_run, open_scenes, with_data
+from streets.using.scenes import find, open_run, open_scenes, read_side, with_data
 
 REFUSED = {
     "glow": "it reads no label map, so every result would be the content as it was",
@@ -44,18 +45,18 @@ def put(run: Run, content: Item, structure: Item, config: Config) -> list:
     if "photo" in structure:
         images[f"{structure['name']}_real"] = structure["photo"]
     for stem, image in images.items():
-        save_picture(image, config.out / f"{stem}.png")
+        save_image(image, config.out / stem)
     print(f"{name}: on its own label map the content is the photo again, to {error:.1e} (images are in 0 to 1)")
     return list(images.values())
 
 
 def move(run: Run, content: Item, structure: Item, seed: int) -> tuple[Tensor, float]:
-    """Put a content on a structure, as uint8 ``(3, H, W)``; with it goes the content's error on its own label map."""
+    """Put a content on a structure, values of files; with it goes its error on its own label map."""
     context, photo = tensors(run, content, seed)
     noise = run.model.transform_to_noise(photo, context)
     result = run.model.transform_from_noise(noise, tensors(run, structure, seed)[0])
     error = float((run.model.transform_from_noise(noise, context) - photo).abs().max())
-    return to_bytes(result[0], f"{content['name']}_on_{structure['name']}").cpu(), error
+    return to_bytes(result[0], f"{content['name']}_on_{structure['name']}", run.wanted.bits).cpu(), error
 
 
 def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, Item]]:
@@ -66,9 +67,10 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
         if photo is None or label is None or structure is None or config.content or config.structure or config.data:
             raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
                              "--content and --structure")
-        maps = LabelMaps(run.labels, config.label_values)
-        check_belong(photo, label, maps)
-        return [(read_label_map(label, size, maps) | read_photo(photo, size), read_label_map(structure, size, maps))]
+        read = partial(read_side, run, size=size, values=config.label_values)
+        if not run.of_images:
+            check_belong(photo, label, LabelMaps(run.labels, config.label_values))
+        return [(read("condition", label) | read("photo", photo), read("condition", structure))]
     if not config.content or len(config.content) != len(config.structure):
         raise ValueError(f"expected as many scenes of --content as of --structure, got {len(config.content)} and "
                          f"{len(config.structure)}: give an equal number of both, at least one")
