@@ -50,7 +50,7 @@ def check_files(dataset: Any, split: str, explained: Callable[[Exception], str] 
 
 
 class Look(NamedTuple):
-    """What the header of a picture says."""
+    """Size and mode of a picture, as its header says."""
 
     size: tuple[int, int]
     mode: str

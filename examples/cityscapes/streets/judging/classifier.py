@@ -11,20 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import ConcatDataset, DataLoader, default_collate
+from torch.utils.data import ConcatDataset, DataLoader
 
 from streets.config.checks import check_counts, check_finite
 from streets.config.classifier import Config
-from streets.config.data import DataOptions, folder, name_of
+from streets.config.data import folder, name_of
 from streets.data import label_sets
-from streets.data.checking import check_files
-from streets.data.cityscapes import Cityscapes
-from streets.data.datasets import open_split, say_notes, some
+from streets.data.datasets import some
 from streets.data.labels import IGNORED
 from streets.data.reading import LabelMaps
 from streets.data.shares import report
 from streets.judging.judges import class_indices
 from streets.judging.judges.pspnet import PSPNet, PSPNetJudge, normalize
+from streets.judging.photos import batches, open_pairs, open_scored, present_classes
 from streets.judging.scores import SCORES, Scores
 from streets.runs.configuration import versions
 from streets.runs.directory import writing
@@ -47,13 +46,7 @@ def train(config: Config) -> Path:
             raise ValueError("--pairs 0: there is nothing to train on without --extra; give it, or more pairs")
         if len(train_set) < config.batch_size:
             raise ValueError(f"--batch-size {config.batch_size}: there are only {len(train_set)} training photos")
-        options = DataOptions(skip_unpaired=config.skip_unpaired)
-        scored = {name: open_split(config.data, name, config.image_size, config.generated, config.seed, maps=maps,
-                                   options=options)
-                  for name in config.score}
-        say_notes(*scored.values())
-        for name, dataset in scored.items():  # those of the training are read below
-            check_files(dataset, name)
+        scored = open_scored(config, maps)
         report(real, maps.labels, "train")
         classes = maps.labels.evaluated
         if config.classes == "present":
@@ -95,33 +88,6 @@ def check(config: Config) -> None:
         raise ValueError(f"--scale {config.scale[0]} {config.scale[1]}: positive numbers are needed, the least first")
 
 
-def open_pairs(config: Config, maps: LabelMaps) -> tuple[Any, list[Any]]:
-    """Open the training split, all of its pairs, and the extra ones if there are any."""
-    options = DataOptions(skip_unpaired=config.skip_unpaired)
-    real = open_split(config.data, "train", config.image_size, config.generated, config.seed, config.cities, maps,
-                      options, hold_out="val" in config.score)
-    if not real.has_label_maps:
-        raise ValueError(f"--data {config.data}: a classifier learns from label maps, which these data do not have: "
-                         "give data in the Cityscapes layout")
-    of_ids = LabelMaps(maps.labels)  # as sample.py --augment writes them
-    extra = [] if config.extra is None else [Cityscapes(config.extra, "train", config.image_size, maps=of_ids,
-                                                        skip_unpaired=config.skip_unpaired)]
-    say_notes(real, *extra)
-    return real, extra
-
-
-def batches(train_set: Any, config: Config) -> DataLoader:
-    """Return the training batches, in random order."""
-    order = torch.Generator().manual_seed(config.seed)
-    return DataLoader(train_set, config.batch_size, shuffle=True, generator=order, num_workers=config.workers,
-                      drop_last=True, persistent_workers=config.workers > 0, collate_fn=photos_and_labels)
-
-
-def photos_and_labels(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Collate photos and labels alone: of two data sets only one may have instances."""
-    return default_collate([{key: item[key] for key in ("photo", "label")} for item in items])
-
-
 def descend(judge: PSPNetJudge, batches: DataLoader, zoom: float, config: Config) -> None:
     """Train the network of a judge: stochastic gradient descent on the cross-entropy of random crops."""
     net: Any = judge.net.train()
@@ -155,17 +121,6 @@ def score(judge: PSPNetJudge, dataset: Any, config: Config) -> dict[str, float]:
     for batch in DataLoader(dataset, config.batch_size, num_workers=config.workers):
         found.add(judge(batch["photo"]), batch["label"])
     return {name: value for name, value in found.compute().items() if name in SCORES}
-
-
-def present_classes(dataset: Any, evaluated: dict[str, int], config: Config) -> dict[str, int]:
-    """Find the evaluated classes that occur in the label maps."""
-    every = DataLoader(dataset, config.batch_size, num_workers=config.workers, collate_fn=photos_and_labels)
-    seen = {label_id for batch in every for label_id in batch["label"].unique().tolist()}
-    classes = {name: label_id for name, label_id in evaluated.items() if label_id in seen}
-    if len(classes) < 2:
-        raise ValueError(f"the training label maps hold {' and '.join(classes) or 'none'} of the {len(evaluated)} "
-                         "evaluated classes: at least two are needed")
-    return classes
 
 
 def augment(photos: Tensor, targets: Tensor, crop: Sequence[int], scale: tuple[float, float]) -> tuple[Tensor, Tensor]:

@@ -15,14 +15,9 @@ import condflows
 from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.config.training import START_OPTIONS, Config
 from streets.data import label_sets, loading
-from streets.data.checking import check_files
 from streets.data.crops import Crops
-from streets.data.datasets import open_split, say_notes, some
 from streets.data.labels import LabelSet
 from streets.data.pairs import Pairs
-from streets.data.parts import Part
-from streets.data.reading import LabelMaps
-from streets.data.shares import report
 from streets.runs import checkpoints, directory
 from streets.runs.building import build
 from streets.runs.configuration import read_config
@@ -35,6 +30,7 @@ from streets.system.stopping import Stop
 from streets.training.layers import over_all_processes
 from streets.training.objectives import make_objective
 from streets.training.options import model_arguments
+from streets.training.splits import open_splits
 from streets.training.state import Training
 
 MAY_CHANGE = {"out", "data", "epochs", "accumulate", "compile", "validate_every", "checkpoint_every",
@@ -71,18 +67,8 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     main = processes.rank() == 0
     labels = labels_of(config, out)
     model_arguments(config, labels)  # what is wrong with the options alone is said before any file is read
-    maps = LabelMaps(labels, config.label_values)
-    train_set, val_set = (open_readable(config, name, device, maps) for name in ("train", "val"))
-    if not config.skip_bad_files:  # else all have been read
-        processes.by_first(lambda: [check_files(each, name, loading.advised)
-                                    for each, name in ((train_set, "train"), (val_set, "val"))], device)
-    if main:
-        for name, dataset in (("train", train_set), ("val", val_set)):
-            report(dataset, labels, name)
+    train_set, val_set = open_splits(config, labels, device)
     pixels = train_set.pixels
-    if val_set.pixels != pixels:
-        raise ValueError(f"the pairs of train are of {pixels}, and those of val of {val_set.pixels}: convert them "
-                         "to the same kinds of images")
     arguments = model_arguments(config, labels, pixels)
     pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels, pixels)
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
@@ -152,25 +138,6 @@ def last_checkpoint(out: Path, device: torch.device) -> tuple[Path, checkpoints.
     found = checkpoints.last(out / "checkpoints") if processes.rank() == 0 else None
     path = processes.texts(str(found[0]) if found else "", device)[0]
     return found or ((Path(path), checkpoints.read(Path(path))) if path else None)
-
-
-def open_readable(config: Config, name: str, device: torch.device, maps: LabelMaps) -> Any:
-    """Open a split of the data, on request without the pairs that cannot be read."""
-    training = name == "train"
-    dataset: Any = open_split(config.data, name, config.image_size, config.generated, config.seed,
-                              config.cities if training else (), maps, config, hold_out=True)
-    say_notes(dataset)
-    dataset = some(dataset, config.pairs) if training else dataset
-    bad = loading.unreadable(dataset, config.workers, device, name) if config.skip_bad_files else {}
-    if not bad:
-        return dataset
-    good = [i for i in range(len(dataset)) if i not in bad]
-    if not good:
-        raise ValueError(f"none of the {len(dataset)} pairs of {name} can be read: {next(iter(bad.values()))}")
-    if processes.rank() == 0:
-        print("\n".join(bad.values()), f"\n{len(bad)} of {len(dataset)} pairs of {name} cannot be read and are "
-              "left out", sep="")
-    return Part(dataset, good)
 
 
 def initialize(model: Any, train_set: Any, pairs: Pairs, config: Config) -> dict[str, Any]:
