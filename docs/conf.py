@@ -47,6 +47,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1e9,
+    "first_notebook_cell": '# %pip install "condflows[plots,sklearn]"\n%matplotlib inline',
     "write_computation_times": False,  # a page that loads scripts from other hosts
 }
 

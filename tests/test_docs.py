@@ -86,6 +86,27 @@ def test_the_gallery_has_a_page_for_every_plot():
         assert f"plots.{name}(" in script
 
 
+def test_descriptions_and_links_of_the_site(tmp_path):
+    """Build a small site: its page is described by its first paragraph, and the script that it names can be loaded."""
+    application = pytest.importorskip("sphinx.application")
+    source = tmp_path / "docs"
+    source.mkdir()
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "here.py").write_text("print(1)\n")
+    (source / "conf.py").write_text(f"import sys\nsys.path.append({str(DOCS / '_ext')!r})\n"
+                                    "extensions = ['descriptions', 'script_links']\n")
+    (source / "index.rst").write_text(
+        "Title\n=====\n\n.. note::\n\n   Not this text, however long it may be in the end.\n\n"
+        "A description of pages with a <, which is long enough.\n\n``examples/here.py`` and ``examples/there.py``.\n")
+    out = str(tmp_path / "out")
+    application.Sphinx(str(source), str(source), out, out, "html", status=None, warning=None).build()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert '<meta name="description" content="A description of pages with a &lt;, which is long enough."' in page
+    assert len(re.findall(r'href="_downloads/\w+/here\.py"', page)) == 1
+    assert "there.py" in page
+    assert not re.search(r'href="[^"]*there\.py"', page)
+
+
 def test_the_landing_page_shows_the_first_part_of_the_readme():
     """Check that the markers between which it includes the README are there, around both examples."""
     page, readme = (DOCS / "index.md").read_text(), (ROOT / "README.md").read_text()

@@ -10,10 +10,11 @@ LONGEST = 300  # characters; what lies beyond is not shown
 
 
 def describe(app, pagename, templatename, context, doctree) -> None:
-    """Add the first paragraph of a page to its metadata, cut at a word."""
+    """Add the first paragraph of a page to its metadata, cut at a word; one in a note does not count."""
     if doctree is None:
         return
-    paragraphs = (node.astext().replace("\n", " ") for node in doctree.findall(nodes.paragraph))
+    paragraphs = (node.astext().replace("\n", " ") for node in doctree.findall(nodes.paragraph)
+                  if not isinstance(node.parent, nodes.Admonition))
     text = next((text for text in paragraphs if len(text) > 40), "")
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit(" ", 1)[0] + " ..."

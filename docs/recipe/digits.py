@@ -45,8 +45,8 @@ def step(c):
 
 
 flow = cf.Flow(cf.Chain([cf.Logit(-0.02, 1.02), cf.multiscale(1, (4, 4), step)]), shape=(1, 8, 8))
-history = cf.fit(flow, digits[train], labels[train], prepare=dequantized, epochs=25, batch_size=100,
-                 learning_rate=3e-3, progress=False)
+history = cf.fit(flow, digits[train], labels[train], prepare=dequantized, epochs=16, batch_size=100,
+                 learning_rate=5e-3, progress=False)
 print(history)
 
 # %%
