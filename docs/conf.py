@@ -32,6 +32,7 @@ extensions = [
     "model_diagrams",
     "script_links",
     "descriptions",
+    "thumbnails",
 ]
 # Scripts from which sphinx-gallery writes tutorials/, recipes/, pictures/, and the pictures of the README.
 exclude_patterns = ["_build", "tutorial", "recipe", "gallery", "figures", "**sg_execution_times.rst"]

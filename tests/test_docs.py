@@ -107,6 +107,26 @@ def test_descriptions_and_links_of_the_site(tmp_path):
     assert not re.search(r'href="[^"]*there\.py"', page)
 
 
+def test_thumbnails_have_the_texts_of_their_pictures(tmp_path):
+    """Build an index of two pages, one of which chooses its second picture."""
+    application = pytest.importorskip("sphinx.application")
+    folder = tmp_path / "docs" / "jobs"
+    folder.mkdir(parents=True)
+    (tmp_path / "docs" / "conf.py").write_text(f"import sys\nsys.path.append({str(DOCS / '_ext')!r})\n"
+                                               "extensions = ['thumbnails']\nexclude_patterns = ['jobs']\n")
+    index = "Title\n=====\n"
+    for name, script in {"one": "", "two": "# sphinx_gallery_thumbnail_number = 2\n"}.items():
+        index += f"\n.. image:: /jobs/images/thumb/sphx_glr_{name}_thumb.png\n    :alt:\n"
+        (folder / f"{name}.py").write_text(script)
+        (folder / f"{name}.rst").write_text(f".. image-sg:: a\n   :alt: {name}, first\n\n"
+                                            f".. image-sg:: b\n   :alt: {name}, second\n")
+    (tmp_path / "docs" / "index.rst").write_text(index)
+    source, out = str(tmp_path / "docs"), str(tmp_path / "out")
+    application.Sphinx(source, source, out, out, "html", status=None, warning=None).build()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert re.findall(r'<img alt="(.*?)"', page) == ["one, first", "two, second"]
+
+
 def test_the_landing_page_shows_the_first_part_of_the_readme():
     """Check that the markers between which it includes the README are there, around both examples."""
     page, readme = (DOCS / "index.md").read_text(), (ROOT / "README.md").read_text()
