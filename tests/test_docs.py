@@ -86,6 +86,16 @@ def test_the_gallery_has_a_page_for_every_plot():
         assert f"plots.{name}(" in script
 
 
+def test_the_gallery_has_the_picture_of_every_example():
+    page = (DOCS / "gallery" / "GALLERY_HEADER.rst").read_text()
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        picture = f"figures/examples/{path.stem}.png"
+        assert f"``examples/{path.name}``:" in page
+        assert f":img-top: /{picture}\n" in page
+        assert (DOCS / picture).is_file()
+    assert page.count(":img-alt: ") == page.count(":img-top: ")
+
+
 def test_descriptions_and_links_of_the_site(tmp_path):
     """Build a small site: its page is described by its first paragraph, and the script that it names can be loaded."""
     application = pytest.importorskip("sphinx.application")

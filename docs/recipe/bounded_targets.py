@@ -71,5 +71,8 @@ assert lost < 0.03
 assert ((samples > 0) & (samples < 1)).all()
 
 # %%
+# A value on a bound, such as a share of exactly 0, has the density 0 too, and ``fit`` refuses it. Bounds a little
+# further out, ``Logit(-0.01, 1.01)``, let it in. Each of several targets may have its own: ``Logit([0, 0], [1, 100])``.
+#
 # Positive values without an upper bound, such as prices: give the flow their logarithm, and subtract that logarithm
 # from the log-densities to have those of the values themselves.
