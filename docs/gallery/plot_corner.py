@@ -46,7 +46,7 @@ for _ in range(300):
     schedule.step()
 
 # %%
-# A new star, of which the flow knows the brightness alone. Beside its samples are those of all stars:
+# A new star. The flow knows its brightness alone. Beside its samples are those of all stars:
 
 star, brightness = simulate(1)
 with torch.no_grad():
