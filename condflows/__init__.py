@@ -7,6 +7,7 @@ from condflows.bijector import Bijector
 from condflows.chain import Chain, Inverse
 from condflows.compile import compile_steps
 from condflows.couplings import AffineCoupling, MixtureCoupling, SplineCoupling
+from condflows.denoise import denoise
 from condflows.distribution import FlowDistribution
 from condflows.fit import fit
 from condflows.flow import Flow
@@ -32,6 +33,6 @@ __all__ = [
     "ActNorm", "AffineCoupling", "Bijector", "Chain", "Flow", "FlowDistribution", "History", "Inverse", "Logit",
     "LUConv1x1", "MixtureCoupling", "PairedFlow", "SplineCoupling", "Split", "Squeeze", "Standardize", "Trace",
     "VariationalDequantization", "affine", "bfloat16_nets", "bits_per_dim", "by_level", "compile_steps", "conditioners",
-    "dequantize", "fit", "freeze", "glow_step", "guide", "initialize", "multiscale", "sigmoid_affine", "soft_affine",
-    "testing",
+    "denoise", "dequantize", "fit", "freeze", "glow_step", "guide", "initialize", "multiscale", "sigmoid_affine",
+    "soft_affine", "testing",
 ]

@@ -8,7 +8,7 @@ GROUPS = {
     "model": ("model", "direction", "dequantization", "boundaries", "steps", "width", "context_width", "layers",
               "classes", "nets", "weights"),
     "training": ("epochs", "batch_size", "accumulate", "learning_rate", "warmup_steps", "linear_decay", "clip_norm",
-                 "ema", "source_weight", "aux_weight", "label_dropout", "init_pairs", "precision", "compile",
+                 "ema", "source_weight", "aux_weight", "label_dropout", "noise", "init_pairs", "precision", "compile",
                  "checkpoint_activations", "skip_bad_batches"),
     "sample": ("samples", "temperature", "temperatures", "sweep", "guidance", "repeats", "picture_temperature"),
     "measurement": ("judge", "judge_weights", "draws", "score"),

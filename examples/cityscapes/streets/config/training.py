@@ -96,6 +96,9 @@ class Config(DataOptions):
     label_dropout: float = 0.0
     """Share of the training pairs whose label map is hidden, so that the model knows photos without labels too, for
     guidance; of encoded_glow and flow_matching alone."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the images that are modelled, which are in 0 to 1; 0.03 sharpens samples,
+    from which it is removed again. Bits per dimension are then of noisy images, and cannot be compared with others."""
     flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
     crop: float = 1.0

@@ -18,17 +18,18 @@ class Pairs:
     """Conversion of batches into ``(context, x_b)``, the given and the modelled image, float in [0, 1) on ``device``.
 
     The context is x_a, the given image, or with ``boundaries`` ``(x_a, side)``, where side is 1 on the edges of objects
-    and 0 elsewhere; or with ``labels`` the map of label ids, integers ``(batch, 1, height, width)``. The noise of
-    dequantization, and the choice of pairs that are mirrored or whose labels are hidden, depend on ``seed``, the name
-    of the item and the number of the ``draw`` alone: not on the batch, its order, or the process that reads it.
+    and 0 elsewhere; or with ``labels`` the map of label ids, integers ``(batch, 1, height, width)``. Gaussian noise of
+    the deviation ``sigma`` is added to x_b, which may then leave [0, 1). All noise, and the choice of pairs that are
+    mirrored or whose labels are hidden, depend on ``seed``, the name of the item and the number of the ``draw`` alone:
+    not on the batch, its order, or the process that reads it.
     """
 
     def __init__(self, device: torch.device, direction: str = "label2photo", boundaries: bool = False, seed: int = 0,
-                 labels: bool = False, pixels: PairPixels | None = None):
+                 labels: bool = False, pixels: PairPixels | None = None, sigma: float = 0.0):
         if boundaries and direction != "label2photo":
             raise ValueError("--boundaries are edges of the label map, which photo2label is to predict: leave it out")
         self.device, self.boundaries, self.seed, self.labels = device, boundaries, seed, labels
-        self.direction, self.pixels = direction, pixels or PairPixels()
+        self.direction, self.pixels, self.sigma = direction, pixels or PairPixels(), sigma
         self.source, self.target = DIRECTIONS[direction]
         self.given, self.wanted = self.pixels.sides(direction)
         self.noise = torch.Generator(device).manual_seed(seed)
@@ -36,7 +37,7 @@ class Pairs:
 
     def restarted(self, seed: int) -> "Pairs":
         """Return the same conversion with the noise of another seed."""
-        return Pairs(self.device, self.direction, self.boundaries, seed, self.labels, self.pixels)
+        return Pairs(self.device, self.direction, self.boundaries, seed, self.labels, self.pixels, self.sigma)
 
     def __call__(self, batch: dict[str, Any], flip: bool = False, draw: int = 0,
                  label_dropout: float = 0.0) -> tuple[Context, Tensor]:
@@ -58,7 +59,12 @@ class Pairs:
 
     def modelled(self, batch: dict[str, Any], draw: int = 0) -> Tensor:
         """Return x_b, the modelled image, alone."""
-        return self._dequantized(self.target, batch, draw)
+        x_b = self._dequantized(self.target, batch, draw)
+        if not self.sigma:
+            return x_b
+        noise = self._drawn("noise", batch["name"], draw,
+                            lambda i, own: torch.randn(x_b.shape[1:], generator=own, device=self.device))
+        return x_b + self.sigma * noise
 
     def _dequantized(self, kind: str, batch: dict[str, Any], draw: int) -> Tensor:
         """Dequantize the images of a kind, each with its own noise."""

@@ -112,6 +112,7 @@ def measure(run: Run, dataset: Any, judge: Any, config: Config, kept: Kept) -> d
     return {
         "run": str(run.path),
         "model": run.name,
+        "noise": run.noise,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "training": training_cost(run, dataset[0]),
         "bits_per_dim": kept.get("bits_per_dim", lambda: bits(run, *log_prob)) if run.has_likelihood else None,

@@ -50,6 +50,7 @@ def markdown(results: Results) -> str:
         f"{'judge ' + settings['judge'] if scored else 'no judge'}, {settings['repeats']} syntheses. "
         "Bits per dimension: mean ± standard error over the pairs, of "
         f"{settings['draws']} draw(s) of dequantization noise. "
+        f"{'Those of noisy images cannot be compared with others. ' * any_noise(results)}"
         f"{'Scores in percent: mean ± standard deviation over the syntheses. ' * scored}"
         "Distance: root mean square difference of two samples of a scene, images in 0 to 1. "
         f"{'Changed: percentage of pixels whose class the judge changes between them. ' * scored}"
@@ -66,11 +67,16 @@ def markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
+def any_noise(results: Results) -> bool:
+    """Tell if a model was trained on noisy images."""
+    return any(run.get("noise") for run in results["runs"].values())
+
+
 def table_1(results: Results) -> Iterator[list[str]]:
     """Yield the rows of all models, the ceiling and the floors."""
     for name, run in results["runs"].items():
         bits, training = run["bits_per_dim"], run["training"]
-        first = [name, "" if bits is None else bits_cell(bits)]
+        first = [name, "" if bits is None else bits_cell(bits, run.get("noise", 0.0))]  # older ones lack it
         cost = ["", ""] if training is None else [f"{training['images']:,}", f"{training['gflop_per_image']:.1f}"]
         last = [reconstruction_cell(run["reconstruction"]), f"{run['parameters']:,}", *cost]
         for score in shown(run):
@@ -88,9 +94,9 @@ def reconstruction_cell(figures: dict[str, Any] | None) -> str:
     return "not finite" if figures["largest"] is None else f"{figures['largest']:.1e}"
 
 
-def bits_cell(bits: dict[str, Any]) -> str:
-    """Format the bits per dimension, beside those of one draw where there are several."""
-    text = number(bits["mean"], bits["standard_error"], 3)
+def bits_cell(bits: dict[str, Any], noise: float) -> str:
+    """Format the bits per dimension, beside those of one draw where there are several; of noisy images it says so."""
+    text = number(bits["mean"], bits["standard_error"], 3) + (f", with noise {noise:g}" if noise else "")
     if "mean_of_one_draw" not in bits or bits["draws"] == 1:  # older evaluations lack it
         return text
     return f"{text} (one draw {bits['mean_of_one_draw']:.3f})"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from condflows.trace import Context
 from streets.config.kinds import WITHOUT_TEMPERATURE
 from streets.data.pixels import PairPixels
-from streets.runs import configuration
+from streets.runs import configuration, samples
 from streets.runs import weights as stored
 from streets.system import files
 
@@ -30,11 +30,11 @@ except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
 CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets", "cities",
-          "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics", "pixels",
-          "has_label_maps", "versions")
+          "noise", "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics",
+          "pixels", "has_label_maps", "versions")
 """Keys of a run's config.json that an exported one keeps; of data only that they were drawn, and no path."""
 DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
-                            "nets": "float32", "cities": [], "label_dropout": 0.0, "guidance": 0.0,
+                            "nets": "float32", "cities": [], "noise": 0.0, "label_dropout": 0.0, "guidance": 0.0,
                             "labels": "cityscapes", "label_table": None, "label_values": None, "data": None,
                             "pixels": PairPixels().as_stored(), "has_label_maps": True}
 """Values of the keys that older runs lack."""
@@ -65,6 +65,9 @@ The samples are {{ wanted }}, float in [0, 1).
 {%- endif %}
 {%- if boundaries %}
 The model takes `(x_a, side)`, where `side` of shape (batch, 1, height, width) is 1 on the edges of objects, else 0.
+{%- endif %}
+{%- if noise %}
+It was trained on images with Gaussian noise of deviation {{ noise }}, which `sample` removes; `log_prob` is of these.
 {%- endif %}
 
 `config.json` says how the model was built and what its data was like, and `model.safetensors` holds its weights.
@@ -140,8 +143,8 @@ class Pretrained(
 
     def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
                generator: torch.Generator | None = None) -> Tensor:
-        """Draw samples ``(context_size, num_samples, 3, height, width)``."""
-        return self.model.sample(num_samples, context, temperature, generator)
+        """Draw samples ``(contexts, num_samples, channels, height, width)``; the noise of the training is removed."""
+        return samples.sample(self.model, num_samples, context, temperature, generator, noise=self.config["noise"])
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """Write the README.md of the model."""
@@ -154,7 +157,7 @@ class Pretrained(
         facts = {"model": self.config["model"], "direction": direction, "height": height, "width": width,
                  "version": configuration.versions()["condflows"],
                  "temperature": self.config["model"] not in WITHOUT_TEMPERATURE, "given": given, "wanted": wanted,
-                 "boundaries": self.config["boundaries"], "label_set": label_set,
+                 "boundaries": self.config["boundaries"], "noise": self.config["noise"], "label_set": label_set,
                  "channels": [of.channels for of in pixels],
                  "labels": self.config["model_arguments"].get("classes") is not None}
         return super().generate_model_card(*args, **facts | options)

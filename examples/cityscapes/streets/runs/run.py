@@ -37,13 +37,14 @@ class Run:
         self.pixels = PairPixels.of_config(self.config)
         self.given, self.wanted = self.pixels.sides(self.direction)
         self.reads_labels = self.config["model_arguments"].get("classes") is not None
+        self.noise: float = self.config.get("noise", 0.0)
         self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
     def pairs(self, seed: int = 0) -> Pairs:
         """Return the conversion of a data set's batches into inputs of the model."""
         return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed, self.reads_labels,
-                     self.pixels)
+                     self.pixels, self.noise)
 
     def options(self, given: DataOptions) -> DataOptions:
         """Return the options of data that are given, where they are not those of the training.
@@ -105,8 +106,8 @@ class Run:
     def sample(self, number: int, context: Context, temperature: float | Sequence[float],
                generator: torch.Generator | None = None, guidance: float = 0.0) -> Tensor:
         """Draw samples of the model, as :func:`streets.runs.samples.sample` does."""
-        return samples.sample(self.model, number, context, temperature, generator, guidance,
-                              self.wanted.channels)
+        return samples.sample(self.model, number, context, temperature, generator, guidance, self.wanted.channels,
+                              self.noise)
 
     def metrics(self) -> list[Row]:
         """Read the rows of metrics.csv; an exported model has none."""

@@ -70,7 +70,8 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     train_set, val_set = open_splits(config, labels, device)
     pixels = train_set.pixels
     arguments = model_arguments(config, labels, pixels)
-    pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels, pixels)
+    pairs = Pairs(device, config.direction, config.boundaries, config.seed, config.given_labels, pixels,
+                  config.noise)
     order = loading.Order(len(train_set), config.batch_size, config.seed, config.accumulate)
 
     torch.manual_seed(config.seed)

@@ -45,6 +45,14 @@ def check(config: Config) -> None:
     if config.crop < 1 and config.data is None and config.dataset is None:
         raise ValueError(f"--crop {config.crop:g}: drawn scenes are not cropped; draw more with --generated, or give "
                          "--data")
+    if not 0 <= config.noise < 1:
+        raise ValueError(f"--noise {config.noise:g}: a number from 0 to below 1 is needed, for example 0.03")
+    if config.noise and config.model in WITHOUT_LIKELIHOOD:
+        raise ValueError(f"--noise {config.noise:g}: {config.model} has no likelihood, by which the noise is removed "
+                         "from samples; leave it out")
+    if config.noise and config.dequantization != "uniform":
+        raise ValueError(f"--noise {config.noise:g}: --dequantization {config.dequantization} is of images without "
+                         "noise; leave one of them out")
     check_finite(config, "guidance", zero=True)
     if not 0 <= config.label_dropout < 1:
         raise ValueError(f"--label-dropout {config.label_dropout:g}: a number from 0 to below 1 is needed")

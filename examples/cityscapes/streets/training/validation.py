@@ -51,7 +51,7 @@ def sample_grid(training: Training, model: Any) -> Tensor:
     for _ in range(GRID_SAMPLES):
         training.leave_if_asked()
         columns.append(torch.cat([sample(model, 1, x, config.temperature, pairs.noise, config.guidance,
-                                         pairs.wanted.channels)[:, 0].cpu() for x in contexts]))
+                                         pairs.wanted.channels, config.noise)[:, 0].cpu() for x in contexts]))
     columns = [visible(column) for column in columns]
     return grid([visible(batch[pairs.source], pairs.given.bits), visible(batch[pairs.target], pairs.wanted.bits),
                  *columns])

@@ -12,6 +12,7 @@ from streets.data.reading import LabelMaps, read_label_map, read_photo
 from streets.runs.directory import writing
 from streets.runs.pictures import save_image
 from streets.runs.run import Run
+from streets.runs.samples import denoised
 from streets.using.drawing import save_grid, tensors
 from streets.using.scenes import find, open_run, open_scenes, read_side, with_data
 
@@ -54,7 +55,8 @@ def move(run: Run, content: Item, structure: Item, seed: int) -> tuple[Tensor, f
     """Put a content on a structure, values of files; with it goes its error on its own label map."""
     context, photo = tensors(run, content, seed)
     noise = run.model.transform_to_noise(photo, context)
-    result = run.model.transform_from_noise(noise, tensors(run, structure, seed)[0])
+    other = tensors(run, structure, seed)[0]
+    result = denoised(run.model, run.model.transform_from_noise(noise, other), other, run.noise)
     error = float((run.model.transform_from_noise(noise, context) - photo).abs().max())
     return to_bytes(result[0], f"{content['name']}_on_{structure['name']}", run.wanted.bits).cpu(), error
 
