@@ -1,14 +1,13 @@
 """Torch's wrappers around flows: two processes, with sharded or replicated weights, compute what one does."""
 
 import gc
-import os
-import subprocess
 import sys
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
+from process_table import quick_processes
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -64,7 +63,7 @@ def results(pair):
 
 def sharded(rank, parts, checkpoint):
     """Train a pair whose root, and whose steps or nothing else, are sharded by FSDP."""
-    pair = pair_of_flows(checkpoint == "True")
+    pair = pair_of_flows(checkpoint)
     for value in pair.state_dict().values():  # unlike other wrappers, fully_shard sends no weights and no buffers
         dist.broadcast(value, 0)
     steps, mesh = steps_of(pair) if parts == "steps" else [], init_device_mesh("cpu", (2,))
@@ -110,28 +109,34 @@ def pyramid_flow():
     return perturb(Flow(multiscale(3, (1, 1), step), embedding_net=PyramidEncoder(3, (5, 6)))).double()
 
 
-def two(folder, function, *arguments):
+@pytest.fixture(scope="module")
+def two():
     """Run a function in two connected processes, each with a seed of its own, and return what they return."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-W", "ignore", __file__, str(folder), function.__name__, *map(str, arguments)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
-                 for rank in range(2)]
-    try:
-        errors = [process.communicate(timeout=100)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    with quick_processes(__name__) as context:
+        def run(folder, function, *arguments):
+            processes = [context.Process(target=connected, args=(folder, function, rank, *arguments))
+                         for rank in range(2)]
+            try:
+                for process in processes:
+                    process.start()
+                for process in processes:
+                    process.join(100)
+                assert [process.exitcode for process in processes] == [0, 0]  # their errors are printed
+            finally:
+                for process in processes:
+                    process.kill()
+                    process.join()
+            return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+        yield run
 
 
-def main(folder, name, *arguments):
-    rank = int(arguments[-1])
+def connected(folder, function, rank, *arguments):
+    """Run a function in a process of a group of two, and save what it returns."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2,
                             timeout=timedelta(seconds=60))
     torch.manual_seed(rank)
-    returned = globals()[name](rank, *arguments[:-1])
+    returned = function(rank, *arguments)
     torch.save({key: value.detach() for key, value in returned.items()}, f"{folder}/{rank}.pt")
     gc.collect()  # what still uses the group must not outlive it
     dist.destroy_process_group()
@@ -148,7 +153,7 @@ def same(got, expected):
 
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("parts", ["steps", "root"])
-def test_two_processes_of_sharded_weights_compute_what_one_does(parts, checkpoint, tmp_path):
+def test_two_processes_of_sharded_weights_compute_what_one_does(parts, checkpoint, two, tmp_path):
     got = two(tmp_path, sharded, parts, checkpoint)
     torch.manual_seed(0)
     pair = pair_of_flows(checkpoint)
@@ -183,7 +188,7 @@ def test_a_trace_is_recorded_although_hooks_copy_lists(gradients):
 # --- replicated weights ---------------------------------------------------------------------------------------------
 
 
-def test_gradients_of_two_processes_are_those_of_one(tmp_path):
+def test_gradients_of_two_processes_are_those_of_one(two, tmp_path):
     got = two(tmp_path, averaged)
     torch.manual_seed(0)
     flow = vector_flow()
@@ -192,7 +197,7 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
         same(each, {name: parameter.grad for name, parameter in flow.named_parameters()})
 
 
-def test_gradients_of_pyramids_in_two_processes(tmp_path):
+def test_gradients_of_pyramids_in_two_processes(two, tmp_path):
     got = two(tmp_path, averaged_pyramid)
     torch.manual_seed(0)
     encoded, given = pyramid_flow(), Flow(pyramid_flow().transform)
@@ -227,7 +232,3 @@ def test_replicas_of_data_parallel(build, monkeypatch):
     halves = zip(replicas, *(tensor.chunk(2) for tensor in inputs), strict=True)
     loss = sum(total(replica(*half)) for replica, *half in halves)
     torch.testing.assert_close(torch.autograd.grad(loss, list(module.parameters())), gradients)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,20 +1,16 @@
 """Parts of the application's tests that several files use: places, small runs and data, pictures, and processes."""
 
 import csv
-import multiprocessing
 import os
 import re
-import signal
-import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import process_table
 import pytest
 import torch
 from PIL import Image
+from process_table import quick_processes as quick_processes
+from process_table import until as until
 
 from condflows.testing import perturb
 from models import MODELS
@@ -134,38 +130,3 @@ def line_of_mistake(main, capsys, *arguments):
     assert said.startswith(f"{main.__module__}.py: error: ")
     assert said.count("\n") == 1
     return said
-
-
-# Processes
-
-
-def until(condition, process=None, seconds=120):
-    """Wait until a condition is true; fail if the process ends before that, or after these seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process is None or process.poll() is None, f"the process ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.01)
-
-
-@contextmanager
-def quick_processes(*modules):
-    """Yield a context of multiprocessing whose processes begin at once, forked from one that has imported modules.
-
-    That one, the fork server, would wait until every process with its pipe has ended, those that outlive a killed
-    parent included, and would keep its modules for the next file of tests. So it ends here.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*modules])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the preloading looks
-        yield context
-    for pid in fork_servers():
-        os.kill(pid, signal.SIGTERM)  # multiprocessing starts another one if it needs one
-    until(lambda: not fork_servers())
-
-
-def fork_servers():
-    """List the fork servers that this process has started."""
-    return [process.pid for process in process_table.running()
-            if process.parent == os.getpid() and "multiprocessing.forkserver" in process.command]

@@ -43,14 +43,14 @@ def run(tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def holder(tmp_path):
+@pytest.fixture(scope="module")
+def holder(tmp_path_factory):
     """Another process that writes into the directory ``held``, and that directory."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "held"], cwd=SCRIPTS, stdout=subprocess.PIPE,
-                               text=True)
+    held = tmp_path_factory.mktemp("holder") / "held"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, held], cwd=SCRIPTS, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
-        yield process, tmp_path / "held"
+        yield process, held
     finally:
         process.kill()
         process.communicate()
@@ -76,19 +76,23 @@ def test_every_script_is_refused(script, run, holder, capsys):
     assert process.poll() is None
 
 
-def test_two_trainings_in_one_directory(tmp_path):
+def test_two_trainings_in_one_directory(tmp_path, capsys):
     """The second ends with one line; the first is the run that it would have been alone, and lets go at its end."""
     out = tmp_path / "run"
-    command = [sys.executable, SCRIPTS / "train.py", *OPTIONS, "--epochs", "100000", "--out", out]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    options = [*OPTIONS, "--epochs", "100000", "--out", str(out)]
+    first = subprocess.Popen([sys.executable, SCRIPTS / "train.py", *options], text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
     try:
         until((out / "metrics.csv").exists, first)
         for more in ([], ["--resume"], ["--overwrite"]):
-            second = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
-            assert second.returncode == 2
-            assert second.stderr.count("\n") == 1
-            assert f"process {first.pid} on {socket.gethostname()}" in second.stderr
-            assert second.stdout == ""
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as stop:
+                train.main([*options, *more])
+            assert stop.value.code == 2
+            said = capsys.readouterr()
+            assert said.err.count("\n") == 1
+            assert f"process {first.pid} on {socket.gethostname()}" in said.err
+            assert said.out == ""
         first.send_signal(signal.SIGTERM)
         assert "stopped by SIGTERM" in first.communicate(timeout=60)[0]
     finally:
