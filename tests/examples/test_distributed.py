@@ -1,13 +1,17 @@
 """Two processes train what one does, for every model; which pairs they take, and what they agree on."""
 
+import gc
+import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 import torch
-from run_helpers import SCRIPTS, damaged_data, rows, until
+from run_helpers import SCRIPTS, damaged_data, quick_processes, rows, until
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 import train
 from models import MODELS
@@ -15,6 +19,8 @@ from streets.config.kinds import WITHOUT_LIKELIHOOD
 from streets.data.loading import Order
 from streets.runs import checkpoints
 from streets.system import processes
+from streets.system.stopping import PREEMPTED
+from streets.training import loop
 
 OPTIONS = ["--width", "8", "--batch-size", "4", "--init-pairs", "6", "--generated", "26", "--image-size", "32", "32",
            "--epochs", "1", "--warmup-steps", "0", "--validate-every", "1", "--flip", "--device", "cpu"]
@@ -73,42 +79,58 @@ def test_batches_of_a_step_and_the_moving_average(two, tmp_path):
     assert any(not torch.allclose(last[0][name], last[1][name], rtol=1e-3) for name in last[0])
 
 
-AFTER = """
-import gc, sys
-sys.path.insert(0, sys.argv[1])
-import torch, train
-from torch.nn.parallel import DistributedDataParallel
-from streets.system import stopping
-from streets.training import loop
-
-destroy, one_step = torch.distributed.destroy_process_group, loop.one_step
-
-def checked():
-    left = [each for each in gc.get_objects() if type(each) in (DistributedDataParallel, loop.Training)]
-    sys.stdout.write(f"left: {len(left)}\\n")  # in one piece, as the other process may write too
-    sys.stdout.flush()
-    destroy()
-
 def stopping_step(training, *arguments):
     shown = one_step(training, *arguments)
-    training.stop.status = stopping.PREEMPTED
+    training.stop.status = PREEMPTED
     return shown
 
-torch.distributed.destroy_process_group = checked
-if sys.argv[2] == "stopped":
-    loop.one_step = stopping_step
-train.main(sys.argv[3:])
-"""
+
+one_step, destroy = loop.one_step, torch.distributed.destroy_process_group
+
+
+def watched(rank, port, end, folder, options):
+    """Train as one of two processes that torchrun started, and say what is left when the group is destroyed."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost",
+                      MASTER_PORT=str(port))
+
+    def checked():
+        left = [each for each in gc.get_objects() if type(each) in (DistributedDataParallel, loop.Training)]
+        (folder / f"left_{rank}").write_text(str(len(left)))
+        destroy()
+
+    torch.distributed.destroy_process_group = checked
+    if end == "stopped":
+        loop.one_step = stopping_step
+    train.main(options)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Start processes quickly: what a training imports is there."""
+    with quick_processes(__name__, "torch._dynamo", "torch.utils.tensorboard", "torchmetrics") as context:
+        yield context
 
 
 @pytest.mark.parametrize("end", ["whole", "stopped"])
-def test_nothing_that_uses_the_group_outlives_it(end, tmp_path):
+def test_nothing_that_uses_the_group_outlives_it(end, server, tmp_path):
     """A wrapped model that is freed after its group waits for the group's threads, now and then forever."""
-    (tmp_path / "script.py").write_text(AFTER)
-    result = torchrun(2, tmp_path / "script.py", SCRIPTS, end, *OPTIONS, *FLOW, "--image-size", "8", "16", "--out",
-                      tmp_path / "run")
-    assert result.stdout.count("left: 0") == result.stdout.count("left:") == 2, result.stderr
-    assert ("stopped by SIGTERM after step 1" in result.stdout) == (end == "stopped")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = [*OPTIONS, *FLOW, "--image-size", "8", "16", "--out", str(tmp_path / "run")]
+    both = [server.Process(target=watched, args=(rank, port, end, tmp_path, options)) for rank in range(2)]
+    try:
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(100)
+        assert [process.exitcode for process in both] == [PREEMPTED if end == "stopped" else 0] * 2
+    finally:
+        for process in both:
+            process.kill()
+            process.join()
+    assert [(tmp_path / f"left_{rank}").read_text() for rank in range(2)] == ["0", "0"]
+    assert len(rows(tmp_path / "run", "step")) == (1 if end == "stopped" else 7)
 
 
 def test_sigterm_to_torchrun_and_another_number_of_processes(tmp_path):
