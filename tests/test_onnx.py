@@ -28,9 +28,9 @@ NAMES = [name for name, entry in ENTRIES.items()
          if name[:2] not in ("1d", "3d") and name not in LEFT_OUT
          and (not entry.heavy or "target" in name or "c_glow_v2" in name)]
 MIXTURES_INVERTED = {"vector: mixture coupling given its own kind", "2d: mixture coupling"}
-"""Of the inverses of mixtures, whose Newton steps make large programs: each size of the context and of the inputs once.
+"""The mixtures whose inverse is exported: its Newton steps make large programs.
 
-The others differ in their nets and numbers of components alone, which are exported forward.
+One is of vectors with a context, one of images. The others differ in their nets and numbers of components alone, which are exported forward.
 """
 CASES = [(name, inverse) for name in (*NAMES, *OTHERS) for inverse in (False, True)
          if not inverse or "mixture" not in name or name in MIXTURES_INVERTED]

@@ -21,7 +21,7 @@ SCRIPTS = [pytest.param(name, marks=needs_sbi) if name == "simulation_based_infe
 
 
 class Call(NamedTuple):
-    """What a script printed, and its exit status."""
+    """The printed text of a script, and its exit status."""
 
     stdout: str
     stderr: str
