@@ -30,7 +30,8 @@ NAMES = [name for name, entry in ENTRIES.items()
 MIXTURES_INVERTED = {"vector: mixture coupling given its own kind", "2d: mixture coupling"}
 """The mixtures whose inverse is exported: its Newton steps make large programs.
 
-One is of vectors with a context, one of images. The others differ in their nets and numbers of components alone, which are exported forward.
+One is of vectors with a context, one of images. The others differ in their nets and numbers of components alone,
+which are exported forward.
 """
 CASES = [(name, inverse) for name in (*NAMES, *OTHERS) for inverse in (False, True)
          if not inverse or "mixture" not in name or name in MIXTURES_INVERTED]

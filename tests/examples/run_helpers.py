@@ -12,6 +12,7 @@ from PIL import Image
 from process_table import quick_processes as quick_processes
 from process_table import until as until
 
+import train
 from condflows.testing import perturb
 from models import MODELS
 from streets.config.kinds import OF_LABEL_IDS
@@ -51,6 +52,21 @@ def rows(out, split):
 
 
 # Runs and data
+
+
+def train_on_images(place):
+    """Make pairs of one channel of 8 bits and one of 16 in ``data``, and a run of them in ``run``."""
+    for split in ("train", "val"):
+        for i in range(4):
+            for side, image in {"A": np.full((16, 32), 40 * i, np.uint8),
+                                "B": np.full((16, 32), 9000 * i, np.uint16)}.items():
+                path = place / "data" / side / split / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save(path, image)
+    train.main(["--data", str(place / "data"), "--image-size", "8", "16", "--steps", "1", "1", "--width", "4",
+                "--batch-size", "4", "--epochs", "1", "--init-pairs", "4", "--device", "cpu",
+                "--out", str(place / "run")])
+    return place
 
 
 def make_run(path, name="full_glow", **config):

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import json
 import math
 import os
+import shutil
 import socket
 import sys
 import time
@@ -14,7 +16,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from run_helpers import SIZE, line_of_mistake, make_run, quick_processes, read, save, until, write_pairs
+from run_helpers import (
+    SIZE,
+    line_of_mistake,
+    make_run,
+    quick_processes,
+    read,
+    save,
+    train_on_images,
+    until,
+    write_pairs,
+)
 
 import app
 import sample
@@ -24,7 +36,9 @@ from streets.data.drawn import StreetScenes
 from streets.data.label_sets import CITYSCAPES
 from streets.demo import first_run, handlers, painting, progress, scenes, serving, shelf
 from streets.runs import weights
+from streets.runs.run import Run
 from streets.system.stopping import INTERRUPTED, Stop
+from streets.using.drawing import draw
 
 ROAD, SKY, CAR = 7, 23, 26
 
@@ -410,3 +424,51 @@ def test_a_machine_without_gradio(run, monkeypatch, capsys):
 def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Config().cache == tmp_path / "condflows"
+
+
+# Runs of pairs of images
+
+
+@pytest.fixture(scope="module")
+def of_images(tmp_path_factory):
+    return train_on_images(tmp_path_factory.mktemp("pairs"))
+
+
+def page_of_images(place, data=None):
+    runs = shelf.Shelf([place / "run"], "best", torch.device("cpu"))
+    runs.check()
+    return handlers.Handlers(runs, serving.scenes_of(runs, Config(runs=(place / "run",), data=data)))
+
+
+def test_a_run_of_images_samples_a_pair_of_its_data_or_a_file(of_images):
+    page = page_of_images(of_images)
+    (source,) = page.scenes.sources
+    assert source == "data, val"
+    assert page.scenes.count(source, (8, 16)) == 4
+    text, pictures = last(page.sample_given(None, source, 3, "run", 2, 0.7, 0, 5))
+    assert text == "2 samples of run, seed 5, temperature 0.7."
+    assert (pixels(pictures[0][0]) == 120).all()
+    assert [caption.partition(" ")[2].startswith("bits/dim") for _, caption in pictures] == [False, True, True]
+    of_file = last(page.sample_given(str(of_images / "data/A/val/3.png"), source, 0, "run", 2, 0.7, 0, 5))[1]
+    assert of_file[0][0] == pictures[0][0]
+    run = Run(of_images / "run")
+    item = page.scenes.item(source, 3, (8, 16))
+    drawn = draw(run, item, 0, 0.7, 5)
+    assert drawn.max() > 255  # of 16 bits, which are shown in 8
+    assert abs(pixels(pictures[1][0])[..., 0] - (drawn[0] / 257).numpy()).max() <= 0.5
+
+
+def test_a_run_of_images_whose_data_have_gone_takes_files(of_images, tmp_path):
+    gone = tmp_path / "place"
+    shutil.copytree(of_images / "run", gone / "run")
+    config = json.loads((gone / "run" / "config.json").read_text())
+    (gone / "run" / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "nowhere")}))
+    page = page_of_images(gone)
+    assert page.scenes.sources == []
+    with pytest.raises(ValueError, match="choose a file"):
+        last(page.sample_given(None, None, None, "run", 1, 1.0, 0, 0))
+    assert len(last(page.sample_given(str(of_images / "data/A/val/1.png"), None, None, "run", 1, 1.0, 0, 0))[1]) == 2
+    other = page_of_images(gone, of_images / "data")
+    assert other.scenes.sources == ["data, val"]
+    with pytest.raises(ValueError, match="expected 1 channel of 8 bits in"):
+        last(other.sample_given(str(of_images / "data/B/val/1.png"), None, None, "run", 1, 1.0, 0, 0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_helpers import SIZE, make_run, save
+from run_helpers import SIZE, make_run, save, train_on_images
 
 from streets.config.app import Config
 from streets.data.drawn import StreetScenes
@@ -88,6 +88,18 @@ def visit(browser, page_url):
     assert asked
     assert all(url.startswith((page_url, "data:", "blob:")) for url in asked), asked
     assert not failed, failed
+
+
+@pytest.fixture(scope="module")
+def images_url(tmp_path_factory):
+    """Serve the page for a run of pairs of images."""
+    place = train_on_images(tmp_path_factory.mktemp("images"))
+    config = Config(runs=(place / "run",))
+    runs = shelf.Shelf(config.runs, "best", torch.device("cpu"))
+    serving.find_gradio()
+    blocks, url = serving.launched(handlers.Handlers(runs, serving.scenes_of(runs, config)), None, config)
+    yield url, place
+    blocks.close(verbose=False)
 
 
 def painted(page):
@@ -255,3 +267,27 @@ def test_a_phone(visit):
     tops = page.eval_on_selector_all("#samples img", "all => all.map(image => image.getBoundingClientRect().top)")
     assert tops[0] == tops[1] < tops[2] == tops[3]
     assert page.get_by_role("tab", name="Run").is_visible()
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_page_of_images(browser, images_url, viewport):
+    """Sample for a pair of the data, then for a file."""
+    url, place = images_url
+    with browser.new_context(viewport=viewport) as context:
+        page = context.new_page()
+        page.goto(url)
+        page.locator("#scene-number input").fill("3")
+        page.locator("#scene-number input").press("Enter")
+        first = sample(page, "4 samples of run")
+        assert len({*first}) == 5
+        assert (decoded(first[0]) == 120).all()
+        page.locator("#given input[type=file]").set_input_files(place / "data" / "A" / "val" / "1.png")
+        api.expect(page.locator("#given")).to_contain_text("1.png")
+        fill_in(page, "#seed", 4)
+        of_file = sample(page, "4 samples of run, seed 4")
+        assert (decoded(of_file[0]) == 40).all()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.get_by_role("tab", name="Run").click()
+        page.locator("#look").click()
+        api.expect(page.locator("#look-text")).to_contain_text("encoded_glow")
+        assert page.get_by_role("tab").all_inner_texts() == ["Sample", "Run"]

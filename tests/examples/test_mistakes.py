@@ -214,7 +214,7 @@ PREPARED = {
     "a photo that a classifier cannot read": lambda: each(f"{CITY}/*", lambda path: write(path, "")),
     "folders that are no pairs": lambda: (pairs(), Path("PAIRS/A").rename("PAIRS/edges"),
                                           Path("PAIRS/B").rename("PAIRS/shoes")),
-    "a run to paint on of pairs of images": trained_on_pairs,
+    "runs of pairs of images and of label maps on one page": trained_on_pairs,
     "pairs to paint on": pairs,
     "labels of pairs of images": pairs,
     "values of label maps of pairs of images": pairs,

@@ -21,7 +21,8 @@ class Config:
     """Directories of runs of train.py, or of exported models; they may still be in training. Without any, a small model
     of generated scenes is trained beside the page at the first start."""
     data: Path | None = None
-    """Root of a data set in the Cityscapes layout, whose scenes the page offers beside generated ones."""
+    """Root of a data set in the Cityscapes layout, whose scenes the page offers beside generated ones. For runs of
+    pairs of images their data, by default those of the first run."""
     split: str = "val"
     """Split of the data set."""
     port: int | None = None

@@ -2,15 +2,20 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from streets.data.items import Item
 from streets.demo import painting, sampling
 from streets.demo.progress import progress_of
 from streets.demo.scenes import Scenes
 from streets.demo.shelf import Shelf
 from streets.runs.curves import FIGURES, plot_curves, read_curves
+from streets.runs.pictures import visible
+from streets.runs.run import Run
+from streets.using.scenes import read_side
 from streets.using.transfer import move
 
 CANVAS = (128, 512)
@@ -57,13 +62,33 @@ class Handlers:
                seed: float | None) -> Iterator[tuple[str, Pictures]]:
         """Sample photos of a painted label map: yield what is being done, and the pictures so far."""
         yield f"opening {name} ...", []
-        run, drawing, seed = self.shelf.run(name), painting.read(painted), int(seed or 0)
-        pictures: Pictures = [(painting.encoded(drawing.shown(run.image_size)), "label map, as the model reads it")]
-        notes = paragraphs(drawing.note, self.shelf.note(name))
+        run, drawing = self.shelf.run(name), painting.read(painted)
+        shown = (painting.encoded(drawing.shown(run.image_size)), "label map, as the model reads it")
+        yield from self._drawn(run, name, drawing.item(run.image_size), shown, drawing.note, count, temperature,
+                               guidance, seed)
+
+    def sample_given(self, file: str | None, source: str | None, number: float | None, name: str, count: float,
+                     temperature: float, guidance: float, seed: float | None) -> Iterator[tuple[str, Pictures]]:
+        """Sample images given that of a file, or else of a pair of the data, as ``sample`` does."""
+        yield f"opening {name} ...", []
+        run = self.shelf.run(name)
+        kind = run.pairs().source
+        if file is not None:
+            item = read_side(run, kind, Path(file), run.image_size)
+        elif source:
+            item = self.scenes.item(source, number, run.image_size)
+        else:
+            raise ValueError("there is no image yet: choose a file")
+        yield from self._drawn(run, name, item, (url(item[kind], run.given.bits), "given image"), "", count,
+                               temperature, guidance, seed)
+
+    def _drawn(self, run: Run, name: str, item: Item, shown: tuple[str, str], note: str, count: float,
+               temperature: float, guidance: float, seed: float | None) -> Iterator[tuple[str, Pictures]]:
+        """Draw samples of an item, and yield how far they are, with what is shown before them."""
+        pictures, seed, notes = [shown], int(seed or 0), paragraphs(note, self.shelf.note(name))
         yield f"drawing {count:.0f} samples ...{notes}", [*pictures]
-        item = drawing.item(run.image_size)
         for number, sample in enumerate(sampling.samples(run, item, int(count), temperature, seed, guidance), 1):
-            pictures.append((url(sample.image), str(sample)))
+            pictures.append((url(sample.image, run.wanted.bits), str(sample)))
             yield f"{number} of {count:.0f} samples are drawn ...{notes}", [*pictures]
         settings = f", temperature {temperature:g}" * run.has_likelihood
         settings += f", guidance {guidance:g}" * bool(run.guidance(1))
@@ -104,9 +129,9 @@ class Handlers:
         return text, plot_curves(rows, figure) if figure else None, pictures, config
 
 
-def url(image: Tensor) -> str:
-    """Encode a picture, uint8 (3, H, W), as a data URL."""
-    return painting.encoded(image.permute(1, 2, 0).numpy())
+def url(image: Tensor, bits: int = 8) -> str:
+    """Encode an image of so many bits ``(channels, H, W)`` as a data URL, in colours of 8 bits."""
+    return painting.encoded((255 * visible(image, bits)).round().byte().permute(1, 2, 0).numpy())
 
 
 def paragraphs(*notes: str) -> str:

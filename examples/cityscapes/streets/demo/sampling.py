@@ -22,9 +22,9 @@ class Sample(NamedTuple):
     """A sample, and how likely the model finds it."""
 
     image: Tensor
-    """Photo, uint8 (3, H, W)."""
+    """Image as it is in files."""
     bits: float | None
-    """Bits per dimension given the label map; None for a model without likelihood."""
+    """Bits per dimension given the condition; None for a model without likelihood."""
 
     def __str__(self) -> str:
         if self.bits is None:
@@ -40,11 +40,11 @@ def samples(run: Run, item: Item, count: int, temperature: float, seed: int, gui
     check_temperature(temperature, run.name, run.levels)
     for number in range(count):
         image = draw(run, item, number, temperature, seed, guidance)
-        yield Sample(image, bits(run, item | {"photo": image}, seed) if run.has_likelihood else None)
+        yield Sample(image, bits(run, item | {run.pairs().target: image}, seed) if run.has_likelihood else None)
 
 
 def bits(run: Run, item: Item, seed: int) -> float:
-    """Measure the bits per dimension of an item's photo given its label map."""
+    """Measure the bits per dimension of an item's modelled image given the other."""
     pair: torch.utils.data.Dataset = [item]  # pyright: ignore[reportAssignmentType] - a list does all that is asked
     return float(bits_of_each(run.model, run.pairs(seed), pair, draws=1, batch_size=1)[0])
 

@@ -1,10 +1,11 @@
-"""Scenes to begin with: generated ones, and those of a data set."""
+"""Scenes to begin with: generated ones, and those of a data set; or pairs of images."""
 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streets.config.data import DataOptions
 from streets.data.datasets import open_dataset
 from streets.data.items import Item
 
@@ -16,10 +17,12 @@ LENGTH = 1000
 class Scenes:
     """Scenes of every source, read when they are asked for, at any size."""
 
-    def __init__(self, data: Path | None, split: str):
+    def __init__(self, data: Path | None, split: str, of_images: bool = False, options: DataOptions | None = None):
+        """Name the sources; with ``of_images`` these are pairs of images, of which none are generated."""
         self.roots: dict[str, Path | None] = {} if data is None else {f"{data.resolve().name}, {split}": data}
-        self.roots[GENERATED] = None
-        self.split = split
+        if not of_images:
+            self.roots[GENERATED] = None
+        self.split, self.of_images, self.options = split, of_images, options
         self._opened = functools.lru_cache(maxsize=8)(self._open)
 
     @property
@@ -38,8 +41,8 @@ class Scenes:
 
     def _open(self, source: str, size: tuple[int, ...]) -> Any:
         root = self.roots[source]
-        dataset = open_dataset(root, self.split if root else "val", size, LENGTH)
-        if not dataset.has_label_maps:
+        dataset = open_dataset(root, self.split if root else "val", size, LENGTH, options=self.options)
+        if not dataset.has_label_maps and not self.of_images:
             raise ValueError(f"--data {root}: the page paints label maps, which these data do not have; give data "
                              "in the Cityscapes layout")
         return dataset

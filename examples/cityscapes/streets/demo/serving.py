@@ -2,9 +2,11 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from streets.config.app import Config
+from streets.config.data import DataOptions
 from streets.demo.first_run import FirstRun
 from streets.demo.handlers import Handlers
 from streets.demo.scenes import Scenes
@@ -28,8 +30,9 @@ def serve(config: Config, stop: Stop) -> None:
     shelf = Shelf(config.runs, config.weights, device) if first is None else Shelf(
         [first.path], config.weights, device, first.config)
     shelf.check()
-    handlers = Handlers(shelf, Scenes(config.data, config.split))
-    handlers.scene(handlers.scenes.sources[0], 0)  # so that data that cannot be read is said at once
+    handlers = Handlers(shelf, scenes_of(shelf, config))
+    if handlers.scenes.sources:  # so that data that cannot be read is said at once
+        handlers.scene(handlers.scenes.sources[0], 0)
     find_gradio()
     try:
         if first is not None:
@@ -44,6 +47,17 @@ def serve(config: Config, stop: Stop) -> None:
     finally:
         if first is not None:
             first.stop()
+
+
+def scenes_of(shelf: Shelf, config: Config) -> Scenes:
+    """Return the scenes to begin with; of pairs of images those of the first run, where its data are still there."""
+    if not shelf.of_images:
+        return Scenes(config.data, config.split)
+    of_run = shelf.config(shelf.names[0])
+    data = config.data or (Path(of_run["data"]) if of_run.get("data") else None)
+    there = data if config.data or (data and data.exists()) else None
+    return Scenes(there, config.split, of_images=True, options=DataOptions(
+        side=of_run.get("side"), skip_unpaired=of_run.get("skip_unpaired", False)))
 
 
 def find_gradio() -> None:

@@ -44,6 +44,11 @@ class Shelf:
         return read_config(self.paths[name]) if begun or self.planned is None else self.planned
 
     @property
+    def of_images(self) -> bool:
+        """Tell if the runs are of pairs of images; else they are of label maps."""
+        return self._is_of_images(self.names[0])
+
+    @property
     def that_transfer(self) -> list[str]:
         """Names of the runs that can transfer content."""
         return [name for name in self.names if self.config(name)["model"] not in REFUSED]
@@ -51,16 +56,26 @@ class Shelf:
     def check(self) -> None:
         """Refuse runs that cannot be used, so that their user hears it at once; those without weights may get some."""
         for name, path in self.paths.items():
+            if self.of_images != self._is_of_images(name):
+                raise ValueError(f"{path} is a run of {'label maps' if self.of_images else 'pairs of images'}, and "
+                                 f"{next(iter(self.paths.values()))} is not: give runs of one kind")
+            if self.of_images:
+                self._check_weights(name)
+                continue
             if (direction := self.config(name).get("direction", "label2photo")) != "label2photo":
                 raise ValueError(f"{path} is a {direction} run: the page paints label maps; give label2photo runs")
-            if not self.config(name).get("has_label_maps", True):
-                raise ValueError(f"{path} is a run of pairs of images: the page paints label maps; sample it with "
-                                 "sample.py --given, or give runs of label maps")
             if (labels := self.config(name).get("labels", CITYSCAPES.name)) != CITYSCAPES.name:
                 raise ValueError(f"{path} is a run of the labels {labels}: the page paints those of {CITYSCAPES.name}; "
                                  "give runs of these")
-            if self.ready(name) or not (has_training(path) or self.planned):
-                self.run(name)
+            self._check_weights(name)
+
+    def _check_weights(self, name: str) -> None:
+        """Open a run, unless it has no weights yet and is to get some."""
+        if self.ready(name) or not (has_training(self.paths[name]) or self.planned):
+            self.run(name)
+
+    def _is_of_images(self, name: str) -> bool:
+        return not self.config(name).get("has_label_maps", True)
 
     def ready(self, name: str) -> bool:
         """Tell if a run has weights to sample from."""

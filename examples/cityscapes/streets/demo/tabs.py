@@ -57,34 +57,54 @@ def run_choice(names: list[str], identity: str) -> gr.Dropdown:
 
 def paint_tab(handlers: Handlers) -> gr.HTML:
     """Fill the tab to paint in and to sample from; return its canvas."""
-    first = handlers.shelf.names[0]
     height, width = handlers.canvas_size
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             scene = scene_choice(handlers, "begin with", 0, "scene")
             painting = canvas(handlers.scene(handlers.scenes.sources[0], 0), width, height)
-        with gr.Column(scale=2, min_width=320):
-            run = run_choice(handlers.shelf.names, "run")
-            with gr.Row():
-                count = gr.Slider(1, 12, 4, step=1, label="samples", min_width=120, elem_id="count")
-                seed = gr.Number(0, label="seed", precision=0, minimum=0, min_width=120, elem_id="seed")
-            temperature = gr.Slider(0, 1.5, step=0.05, label="temperature", elem_id="temperature",
-                                    info="0: the most typical photo; 1: all the variety that was learned")
-            guidance = gr.Slider(0, 3, step=0.1, label="guidance", elem_id="guidance",
-                                 info="how far the samples are moved towards the label map; 0: as it was learned")
-            button = gr.Button("Sample", variant="primary", elem_id="sample")
-    status = gr.Markdown("Paint, then press Sample.", elem_id="status")
-    samples = figures("samples", SMALL)
+        settings, button = sample_settings(handlers)
+    gr.on([part.change for part in scene], told(handlers.scene), scene, painting, **AT_ONCE)
+    sampled(button, handlers.sample, [painting, *settings], "Paint, then press Sample.")
+    return painting
 
+
+def given_tab(handlers: Handlers) -> None:
+    """Fill the tab to give an image, and to sample the other of its pair."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            has_data = bool(handlers.scenes.sources)
+            scene = (scene_choice(handlers, "pair", 0, "scene") if has_data
+                     else [gr.Textbox(visible=False, value=None), gr.Number(visible=False)])
+            file = gr.File(label="or an image of your own" if has_data else "image", type="filepath", height=160,
+                           elem_id="given")
+        settings, button = sample_settings(handlers)
+    sampled(button, handlers.sample_given, [file, *scene, *settings], "Choose an image, then press Sample.")
+
+
+def sample_settings(handlers: Handlers) -> tuple[list[Any], gr.Button]:
+    """Add the choice of a run and of what it draws; return run, count, temperature, guidance, seed and a button."""
+    with gr.Column(scale=2, min_width=320):
+        run = run_choice(handlers.shelf.names, "run")
+        with gr.Row():
+            count = gr.Slider(1, 12, 4, step=1, label="samples", min_width=120, elem_id="count")
+            seed = gr.Number(0, label="seed", precision=0, minimum=0, min_width=120, elem_id="seed")
+        temperature = gr.Slider(0, 1.5, step=0.05, label="temperature", elem_id="temperature",
+                                info="0: the most typical image; 1: all the variety that was learned")
+        guidance = gr.Slider(0, 3, step=0.1, label="guidance", elem_id="guidance",
+                             info="how far the samples are moved towards the label map; 0: as it was learned")
+        button = gr.Button("Sample", variant="primary", elem_id="sample")
     sliders = {"temperature": temperature, "guidance": guidance}
-    for name, value in handlers.has(first).items():
+    for name, value in handlers.has(handlers.shelf.names[0]).items():
         sliders[name].value, sliders[name].visible = value or 0.0, value is not None
     run.change(lambda name: [gr.Slider(value=value or 0.0, visible=value is not None)
                              for value in handlers.has(name).values()], run, [*sliders.values()], **AT_ONCE)
-    gr.on([part.change for part in scene], told(handlers.scene), scene, painting, **AT_ONCE)
-    button.click(told(handlers.sample, 1), [painting, run, count, temperature, guidance, seed], [status, samples],
-                 **ONE_AT_A_TIME)
-    return painting
+    return [run, count, temperature, guidance, seed], button
+
+
+def sampled(button: gr.Button, handler: Callable[..., Any], inputs: list[Any], advice: str) -> None:
+    """Add the status and the pictures that a button answers with."""
+    status = gr.Markdown(advice, elem_id="status")
+    button.click(told(handler, 1), inputs, [status, figures("samples", SMALL)], **ONE_AT_A_TIME)
 
 
 def transfer_tab(handlers: Handlers, painting: gr.HTML) -> None:
@@ -124,7 +144,7 @@ def run_tab(handlers: Handlers) -> None:
         button = gr.Button("Look", variant="primary", scale=0, elem_id="look")
     text = gr.Markdown("Press Look; it reads the files of the run anew.", elem_id="look-text")
     curves = gr.Plot(show_label=False, elem_id="curves")
-    gr.Markdown("Samples in training, the last ones first: label map, real photo, three samples.")
+    gr.Markdown("Samples in training, the last ones first: given image, real one, three samples.")
     pictures = figures("epochs", LARGE)
     with gr.Accordion("Configuration", open=False):
         config = gr.JSON(show_label=False, elem_id="configuration")
