@@ -40,6 +40,15 @@ def save(path, array):
     Image.fromarray(np.ascontiguousarray(array)).save(path, "PNG")
 
 
+def write(path, array):
+    """Write an array as its name says, .npy or a picture, into a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        Image.fromarray(array).save(path)
+
+
 def files(folder):
     """Read the bytes of every file, by path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -60,9 +69,7 @@ def train_on_images(place):
         for i in range(4):
             for side, image in {"A": np.full((16, 32), 40 * i, np.uint8),
                                 "B": np.full((16, 32), 9000 * i, np.uint16)}.items():
-                path = place / "data" / side / split / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save(path, image)
+                write(place / "data" / side / split / f"{i}.png", image)
     train.main(["--data", str(place / "data"), "--image-size", "8", "16", "--steps", "1", "1", "--width", "4",
                 "--batch-size", "4", "--epochs", "1", "--init-pairs", "4", "--device", "cpu",
                 "--out", str(place / "run")])

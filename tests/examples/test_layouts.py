@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_helpers import refused, write_pairs
+from run_helpers import refused, write, write_pairs
 
 from streets.config.data import DataOptions
 from streets.data import datasets, folders
@@ -21,14 +21,6 @@ def picture(number, side, size=SIZE, channels=3):
     """Make an image of one value, which says what pair and side it is of."""
     image = np.full((*size, channels), 10 * number + side, np.uint8)
     return image[..., 0] if channels == 1 else image
-
-
-def write(path, array):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
 
 
 def write_sides(folders_of, numbers, endings=(".png", ".png"), **options):

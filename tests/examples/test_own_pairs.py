@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_helpers import CAMVID, line_of_mistake, make_run, write_pairs
+from run_helpers import CAMVID, line_of_mistake, make_run, write, write_pairs
 
 import evaluate
 import inspect_data
@@ -22,14 +22,6 @@ from streets.runs.weights import load_model
 
 TINY = ["--image-size", "8", "16", "--steps", "1", "1", "--width", "4", "--batch-size", "4", "--epochs", "1",
         "--init-pairs", "4", "--device", "cpu", "--temperature", "1"]
-
-
-def write(path, array):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
 
 
 def photos(count):

@@ -154,24 +154,24 @@ def _check_partners(root: Path, split: str, photos: Found, maps: Found, others: 
     no_map, no_photo = (sorted(mine.keys() - other.keys()) for mine, other in ((photos, maps), (maps, photos)))
     if not no_map and not no_photo and not others:
         return []
-    first = next(iter([*(photos[key] for key in no_map), *others, *(maps[key] for key in no_photo)]))
     counts = (f"{len(no_map)} of {len(photos)} photos have no label map, {len(no_photo)} of {len(maps)} label maps "
               f"have no photo, {len(others)} pictures have other names")
-    beside: list[str] = []
     if skip and len(photos) > len(no_map):
-        return [f"left out of {split}: {counts}, first {first}"]
-    if no_map:
-        city, name = no_map[0]
-        wanted = f"the label map {root / MAPS / split / city / name}_gtFine_labelIds.png of {first}"
-    elif others:
-        wanted = f"photos named *_leftImg8bit.png alone, got {first}"
-    else:
-        city, name = no_photo[0]
-        wanted = f"the photo {root / PHOTOS / split / city / name}_leftImg8bit.png of {first}"
-        beside = [path.name for path in sorted((root / PHOTOS / split / city).glob(f"{name}*"))]
-    found = "" if others and not no_map else f", found {', '.join(beside) or 'none'}"
-    raise FileNotFoundError(f"expected {wanted}{found} ({counts}): add or rename files, or leave out those without a "
+        alone = [*(photos[key] for key in no_map), *others, *(maps[key] for key in no_photo)]
+        return [f"left out of {split}: {counts}, first {alone[0]}"]
+    photo_of, map_of = ({key: root / folder / split / key[0] / key[1] for key in keys}
+                        for folder, keys in ((PHOTOS, no_photo), (MAPS, no_map)))
+    wanted = [f"the label map {stem}_gtFine_labelIds.png of {photos[key]}, found none" for key, stem in map_of.items()]
+    wanted += [f"photos named *_leftImg8bit.png alone, got {path}" for path in others]
+    wanted += [f"the photo {stem}_leftImg8bit.png of {maps[key]}, found {_beginning_with(stem) or 'none'}"
+               for key, stem in photo_of.items()]
+    raise FileNotFoundError(f"expected {wanted[0]} ({counts}): add or rename files, or leave out those without a "
                             "partner with --skip-unpaired")
+
+
+def _beginning_with(stem: Path) -> str:
+    """Name the files of a folder whose names begin like this path."""
+    return ", ".join(sorted(path.name for path in stem.parent.glob(f"{stem.name}*")))
 
 
 def _unique_names(keys: Sequence[tuple[str, str]], photos: Sequence[Path]) -> list[str]:
