@@ -37,8 +37,17 @@ def test_every_option_is_in_the_help_of_a_group(name, capsys, monkeypatch):
         assert re.sub(r"[│|\s]", "", text) in letters, option
 
 
-def test_a_help_text_is_one_paragraph(capsys, monkeypatch):
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_default_is_named(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "170")
+    said = help_of(CONFIGS[name], capsys, GROUPS)
+    assert "(default: )" not in said
+    assert "(default: none)" in said or name in ("inspection", "app")
+    assert "(default: 0)" in said or "--seed" not in said
+
+
+def test_a_help_text_is_one_paragraph(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
     assert "which is resized to --image-size; 1 for whole photos" in help_of(training.Config, capsys, GROUPS)
 
 

@@ -22,8 +22,8 @@ class Grouped(Generic[Config]):
     def __init__(self, kind: type[Config], groups: Mapping[str, Sequence[str]]):
         self.kind, texts, hints = kind, help_texts(kind), get_type_hints(kind, include_extras=True)
         own: dict[str, Any] = {
-            field.name: (field.name, Annotated[hints[field.name], tyro.conf.arg(help=texts.get(field.name))],
-                         dataclasses.field(default=default_of(field)))
+            field.name: (field.name, Annotated[hints[field.name], tyro.conf.arg(
+                help=texts.get(field.name), help_behavior_hint=hint)], dataclasses.field(default=default_of(field)))
             for field in fields_of(kind)}
         self.groups = {group: here for group, names in groups.items() if (here := [n for n in names if n in own])}
         members = {name for names in self.groups.values() for name in names}
@@ -45,6 +45,11 @@ class Grouped(Generic[Config]):
         for group in self.groups:
             values |= vars(values.pop(group))
         return self.kind(**values)
+
+
+def hint(default: str) -> str:
+    """Write the default of an option as its help ends with it."""
+    return f"(default: {default or 'none'})"
 
 
 def fields_of(kind: Any) -> tuple[dataclasses.Field, ...]:
