@@ -157,7 +157,7 @@ def test_what_one_process_cannot_read_ends_all(tmp_path):
     options = [*OPTIONS, *FLOW, "--data", str(tmp_path / "data"), "--image-size", "8", "16", "--init-pairs", "1"]
     result = torchrun(2, SCRIPTS / "train.py", *options, "--out", tmp_path / "run")
     assert result.returncode
-    assert f"train.py: error: expected a readable PNG in {bad}" in result.stderr
+    assert f"train.py: error: expected a readable PNG, JPEG, WebP or TIFF in {bad}" in result.stderr
 
 
 def test_every_pair_once_an_epoch_whatever_the_processes(monkeypatch):

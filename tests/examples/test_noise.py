@@ -109,3 +109,10 @@ def test_the_pictures_of_validations_are_denoised(run, batch, monkeypatch, tmp_p
     monkeypatch.setattr(validation, "sample", lambda *given: noises.append(given[-1]) or drawn(*given))
     train.main([*OPTIONS, "--noise", "0.05", "--epochs", "1", "--validate-every", "1", "--out", str(tmp_path / "run")])
     assert set(noises) == {0.05}
+
+
+def test_the_small_preset_clips_shorter_gradients_of_noisy_images():
+    for arguments, clip in (([], 50.0), (["--noise", "0"], 50.0), (["--noise", "0.03"], 5.0),
+                            (["--noise", "0.03", "--clip-norm", "7"], 7.0),
+                            (["--noise", "0.03", "--preset", "paper-256"], None)):
+        assert train.parse([*arguments, "--out", "run"]).clip_norm == clip

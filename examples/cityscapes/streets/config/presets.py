@@ -45,6 +45,7 @@ def defaults(arguments: list[str]) -> Config:
     parser.add_argument("--direction", default="label2photo")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--dataset")
+    parser.add_argument("--noise")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
     known = parser.parse_known_args(arguments)[0]
@@ -57,7 +58,9 @@ def defaults(arguments: list[str]) -> Config:
         return preset
     # At the papers' rates lambda is the papers'. At twenty times the rate it lets the source Glow diverge.
     weight = {"source_weight": 1e-2 if preset is PRESETS["small"] else 1e-4} if model in TWO_GLOWS else {}
-    config = dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}), **weight)
+    # Of noisy images gradients are a tenth as long, and a rare long one can push the encoder out of its range.
+    clip = {"clip_norm": 5.0} if preset is PRESETS["small"] and known.noise not in (None, "0", "0.0") else {}
+    config = dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}) | weight | clip)
     asked = dataclasses.replace(config, direction=known.direction, data=folder(known.data), dataset=known.dataset)
     return dataclasses.replace(config, label_dropout=0.1, guidance=1.0) if asked.given_labels else config
 

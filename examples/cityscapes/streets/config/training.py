@@ -98,7 +98,8 @@ class Config(DataOptions):
     guidance; of encoded_glow and flow_matching alone."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on the images that are modelled, which are in 0 to 1; 0.03 sharpens samples,
-    from which it is removed again. Bits per dimension are then of noisy images, and cannot be compared with others."""
+    from which it is removed again. Bits per dimension are then of noisy images, and cannot be compared with others. The
+    small preset clips gradients at 5 with it."""
     flip: bool = True
     """Mirror half of the training pairs, chosen at random."""
     crop: float = 1.0

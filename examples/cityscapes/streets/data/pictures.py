@@ -8,6 +8,7 @@ pictures are upright as their EXIF says.
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -103,10 +104,7 @@ def values_of(picture: Picture) -> np.ndarray:
 def decode_array(content: bytes) -> np.ndarray:
     """Decode the bytes of a .npy file, without any code in it. ValueErrors say what they are instead."""
     file = io.BytesIO(content)
-    try:
-        shape, by_columns, kind = HEADERS[npy.read_magic(file)](file)
-    except (ValueError, KeyError) as error:
-        raise ValueError("one that is no array of numpy, or damaged: save it again with numpy.save") from error
+    shape, by_columns, kind = header_of_array(file)
     if kind.kind != "u" or kind.itemsize > 2:
         raise ValueError(f"an array of {kind}: save it as uint8 for 8 bits or uint16 for 16 bits")
     if not (len(shape) in (2, 3) and min(shape) > 0 and (*shape, 1)[2] <= MOST_CHANNELS):
@@ -119,3 +117,11 @@ def decode_array(content: bytes) -> np.ndarray:
                          "it again")
     found = np.frombuffer(data, kind).reshape(shape, order="F" if by_columns else "C")
     return (found[..., None] if len(shape) == 2 else found).astype(kind.newbyteorder("="))
+
+
+def header_of_array(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, order (by columns or not) and type of a .npy file, which is then read up to its values."""
+    try:
+        return HEADERS[npy.read_magic(file)](file)
+    except (ValueError, KeyError) as error:
+        raise ValueError("one that is no array of numpy, or damaged: save it again with numpy.save") from error

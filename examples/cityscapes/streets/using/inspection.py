@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch.utils.data import default_collate
 
@@ -14,6 +13,7 @@ from streets.data import label_sets
 from streets.data.datasets import open_dataset, splits_of, spread
 from streets.data.items import Item
 from streets.data.labels import LabelSet, OtherLabels
+from streets.data.pictures import header_of_array
 from streets.data.reading import LabelMaps
 from streets.data.shares import count_labels, describe, doubts
 from streets.runs.pictures import grid, save_picture, visible
@@ -75,7 +75,8 @@ def count_sizes(dataset: Any, pairs: int) -> Sizes:
 def header_size(path: Path) -> tuple[int, int]:
     """Read height and width of a picture or of an array from its header."""
     if path.suffix.lower() == ".npy":
-        height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+        with path.open("rb") as file:
+            (height, width, *_), _, _ = header_of_array(file)
         return height, width
     with Image.open(path) as image:
         return image.height, image.width
