@@ -38,8 +38,8 @@ def test_photo_and_label_map_are_cropped_alike(pairs):
 def test_windows_are_those_of_the_seed():
     windows = [draw_window(0.8, seed) for seed in range(2000)]
     whole = sum(window is None for window in windows) / 2000
-    sizes = torch.tensor([window.size for window in windows if window])
-    tops = torch.tensor([window.top / (1 - window.size) for window in windows if window])
+    sizes = torch.tensor([window.height for window in windows if window])
+    tops = torch.tensor([window.top / (1 - window.height) for window in windows if window])
     assert whole == pytest.approx(0.2, abs=0.03)
     assert 0.8 <= sizes.min() < 0.81 < 0.99 < sizes.max() <= 1
     assert sizes.mean() == pytest.approx(0.9, abs=0.01)
@@ -51,9 +51,9 @@ def test_windows_are_those_of_the_seed():
 
 def test_a_window_is_cut_to_whole_pixels():
     image = np.arange(200).reshape(10, 20)
-    assert np.array_equal(cut(image, Window(0.1, 0.25, 0.5)), image[1:6, 5:15])
+    assert np.array_equal(cut(image, Window(0.1, 0.25, 0.5, 0.5)), image[1:6, 5:15])
     assert cut(image, None) is image
-    assert cut(image, Window(0.5, 0.5, 0.5)).shape == (5, 10)
+    assert cut(image, Window(0.5, 0.5, 0.5, 0.5)).shape == (5, 10)
 
 
 def test_crops_are_of_the_epoch_and_of_the_pair(pairs):

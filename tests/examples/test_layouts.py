@@ -295,7 +295,7 @@ def test_sides_of_two_sizes_are_cropped_to_the_same_place(tmp_path):
     write(tmp_path / "A" / "0.png", wide[::3, ::3])
     write(tmp_path / "B" / "0.png", wide)
     dataset = opened(tmp_path)
-    window = Window(0.25, 0.5, 0.5)
+    window = Window(0.25, 0.5, 0.5, 0.5)
     item = dataset.read(0, window)
     assert item["photo"].shape == item["condition"].shape == (3, *SIZE)
     assert (item["photo"].float() - item["condition"].float()).abs().mean() < 15

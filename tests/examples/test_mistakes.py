@@ -221,6 +221,7 @@ PREPARED = {
     "label maps for a model of images": trained_on_pairs,
     "data without label maps for a model of them": pairs,
     "photos of another kind for a model of images": trained_on_pairs,
+    "tiles larger than the images": pairs,
     "a picture without a partner": lambda: (pairs(), Path("PAIRS/B/2.png").unlink()),
     "two pictures of one name": lambda: (pairs(), shutil.copy("PAIRS/A/2.png", "PAIRS/A/2.jpg")),
     "pictures beside the folders of splits": lambda: (pairs(), shutil.copytree("PAIRS/A", "PAIRS/A/train"),

@@ -34,5 +34,7 @@ class DataOptions:
     dataset: str | None = None
     """Function of your own that opens the data, MODULE:FUNCTION, in place of --data: it gets the name of a split, and
     returns a sequence of pairs of images (A, B), or None where there is no such split."""
+    tile: bool = False
+    """Cut the images into tiles of --image-size, side by side at the scale of the files, in place of resizing them."""
     skip_unpaired: bool = False
     """Leave out files of --data that have no partner, and say how many; without this option they are an error."""

@@ -3,7 +3,7 @@
 GROUPS = {
     "data": ("data", "side", "dataset", "split", "cities", "pairs", "extra", "indices", "scenes", "label_maps",
              "photos", "given", "content", "structure", "content_photo", "content_label", "structure_label",
-             "image_size", "base_size", "flip", "crop", "scale", "generated", "labels", "label_values",
+             "image_size", "base_size", "tile", "flip", "crop", "scale", "generated", "labels", "label_values",
              "skip_unpaired", "skip_bad_files", "workers"),
     "model": ("model", "direction", "dequantization", "boundaries", "steps", "width", "context_width", "layers",
               "classes", "nets", "weights"),

@@ -1,5 +1,6 @@
 """A quick look at all files of a data set, before a training that would otherwise meet a bad one hours later."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,8 @@ def check_files(dataset: Any, split: str, explained: Callable[[Exception], str] 
     """
     pool = ThreadPoolExecutor(THREADS)
     try:
-        looks = pool.map(lambda index: [look(path) for path in dataset.sides(index).values()], range(len(dataset)))
+        looked = functools.cache(look)  # tiles share their files
+        looks = pool.map(lambda index: [looked(path) for path in dataset.sides(index).values()], range(len(dataset)))
         bar = progress.bar(looks, total=len(dataset), desc=f"looking at files of {split}", leave=False, delay=2)
         unusual, first = set(), None
         for index, seen in enumerate(bar):

@@ -12,7 +12,7 @@ from streets.data.crops import Window, cut
 from streets.data.folders import described, entries, is_picture
 from streets.data.instances import check_instances
 from streets.data.items import Item, checked_size, make_item, nearest, smooth
-from streets.data.pictures import SUFFIXES
+from streets.data.pictures import SUFFIXES, size_of
 from streets.data.pixels import PairPixels
 from streets.data.reading import LabelMaps, check_same_size, open_photo, read_ids
 
@@ -89,6 +89,10 @@ class Cityscapes(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         return self.read(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an item's files."""
+        return size_of(self.photos[index])
 
     def sides(self, index: int) -> dict[str, Path]:
         """Return the files of an item, by what they are."""

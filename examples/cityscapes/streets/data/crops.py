@@ -13,11 +13,12 @@ WHOLE = 0.2
 
 
 class Window(NamedTuple):
-    """Part of an image: its top left corner, and its size, as shares of height and width."""
+    """Part of an image: its top left corner, and its height and width, as shares of those of the image."""
 
     top: float
     left: float
-    size: float
+    height: float
+    width: float
 
 
 class Crops(Dataset):
@@ -44,13 +45,14 @@ def draw_window(least: float, seed: int) -> Window | None:
     """Draw a window of ``least`` of an image's height and width or more; None for the whole image."""
     whole, share, top, left = torch.rand(4, generator=torch.Generator().manual_seed(seed)).tolist()
     size = least + (1 - least) * share
-    return None if whole < WHOLE else Window(top * (1 - size), left * (1 - size), size)
+    return None if whole < WHOLE else Window(top * (1 - size), left * (1 - size), size, size)
 
 
 def cut(image: np.ndarray, window: Window | None) -> np.ndarray:
     """Cut a window, to whole pixels, out of an image (height, width, ...)."""
     if window is None:
         return image
-    rows, columns = (slice(round(start * side), round((start + window.size) * side))
-                     for start, side in zip((window.top, window.left), image.shape, strict=False))
-    return image[rows, columns]
+    height, width = image.shape[:2]
+    top, left = round(window.top * height), round(window.left * width)
+    bottom, right = round((window.top + window.height) * height), round((window.left + window.width) * width)
+    return image[top:bottom, left:right]

@@ -6,12 +6,14 @@ Every data set has a length, items by index, and
     pixels            channels and bits of both images, which all items share
     has_label_maps    True where items have a ``label``
     sides(index)      files of an item, by what they are
+    size(index)       height and width of these
     one_size          True where these are to be equally large
     notes             lines on what was left out, or held out
 
 and those that are not drawn ``read(index, window)``, for a part of an item.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from streets.data.layouts import SPLITS, recognize
 from streets.data.own import open_own
 from streets.data.parts import Part, split_off, spread
 from streets.data.reading import LabelMaps
+from streets.data.tiles import Tiles
 from streets.system import processes
 
 __all__ = ["open_dataset", "open_split", "say_notes", "some", "splits_of", "spread"]
@@ -37,6 +40,9 @@ def open_dataset(root: str | Path | None, split: str, image_size: Sequence[int],
     ``hold_out`` asks for that.
     """
     options = options or DataOptions()
+    if options.tile and (root is not None or options.dataset is not None):
+        whole = dataclasses.replace(options, tile=False)
+        return Tiles(open_dataset(root, split, image_size, length, seed, cities, maps, whole, hold_out))
     if options.dataset is not None:
         _check_no_maps(maps, "pairs of --dataset have no label maps; leave it out")
         return _open_own(root, options.dataset, split, image_size, cities, hold_out)
@@ -45,6 +51,8 @@ def open_dataset(root: str | Path | None, split: str, image_size: Sequence[int],
     if cities:
         raise ValueError(f"--cities {' '.join(cities)}: cities are folders of --data, and drawn scenes have none; give "
                          "--data too, or leave them out")
+    if options.tile:
+        raise ValueError("--tile: drawn scenes have no size of their own; give --data too, or leave it out")
     _check_no_maps(maps, "drawn scenes have the labels of cityscapes, and no files; give --data too, or leave it out")
     return StreetScenes(split, image_size, length, seed)
 

@@ -32,6 +32,10 @@ class Source(Protocol):
         """Return the files of a pair, by what they are."""
         ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of the image B of a pair."""
+        ...
+
 
 class TwoFiles(NamedTuple):
     """Pairs of which each image has a file of its own."""
@@ -50,6 +54,9 @@ class TwoFiles(NamedTuple):
 
     def sides(self, index: int) -> dict[str, Path]:
         return {"A": self.first[index], "B": self.second[index]}
+
+    def size(self, index: int) -> tuple[int, int]:
+        return pictures.size_of(self.second[index])
 
 
 class Halves(NamedTuple):
@@ -77,6 +84,10 @@ class Halves(NamedTuple):
     def sides(self, index: int) -> dict[str, Path]:
         return {"A beside B": self.files[index]}
 
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = pictures.size_of(self.files[index])
+        return height, width // 2
+
 
 class Objects(NamedTuple):
     """Pairs of a program: a sequence of images or arrays (A, B)."""
@@ -96,6 +107,10 @@ class Objects(NamedTuple):
 
     def sides(self, index: int) -> dict[str, Path]:
         return {}
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width, _ = self.read(index)[1].shape
+        return height, width
 
 
 class ImagePairs(Dataset[Item]):
@@ -117,6 +132,10 @@ class ImagePairs(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         return self.read(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of the image B of a pair."""
+        return self.source.size(index)
 
     def sides(self, index: int) -> dict[str, Path]:
         """Return the files of a pair, by what they are."""

@@ -22,6 +22,7 @@ class Part(Dataset[Item]):
         self.names = [dataset.names[index] for index in indices]
         self.notes = (*dataset.notes, *notes)
         self.pixels, self.has_label_maps, self.one_size = dataset.pixels, dataset.has_label_maps, dataset.one_size
+        self.image_size = dataset.image_size
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -32,6 +33,10 @@ class Part(Dataset[Item]):
     def read(self, index: int, window: Window | None = None) -> Item:
         """Read an item, or a window of it that is resized to the image size, of data that are not drawn."""
         return self.dataset.read(self.indices[index], window)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an item's files."""
+        return self.dataset.size(self.indices[index])
 
     def sides(self, index: int) -> dict[str, Path]:
         """Return the files of an item, by what they are."""

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
-from PIL import Image
+from PIL import ExifTags, Image
 
 from streets.data import png
 from streets.data.exif import upright
@@ -77,6 +77,25 @@ def _check(image: Image.Image) -> None:
     if not kind or (bits > 8 and kind != "grey"):
         raise png.Refused(f"a {image.format} of mode {image.mode}, {bits or 8} bits a channel: save it in grey or RGB "
                           "of 8 bits, in grey of 16 bits, or as an array in a .npy file")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Return height and width of a picture or of an array, upright, from its header alone.
+
+    ValueErrors and OSErrors are those of files that are no pictures.
+    """
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as file:
+            (height, width, *_), _, _ = header_of_array(file)
+        return height, width
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=("PNG", *FORMATS)) as image:
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+                return (image.width, image.height) if turned else (image.height, image.width)
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{path} has more than {png.MOST_PIXELS} pixels: shrink it") from error
 
 
 def values(path: Path) -> np.ndarray:

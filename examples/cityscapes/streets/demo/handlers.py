@@ -74,7 +74,7 @@ class Handlers:
         run = self.shelf.run(name)
         kind = run.pairs().source
         if file is not None:
-            item = read_side(run, kind, Path(file), run.image_size)
+            item = read_side(run, kind, Path(file), run.size_for(Path(file)))
         elif source:
             item = self.scenes.item(source, number, run.image_size)
         else:

@@ -57,7 +57,7 @@ def scenes_of(shelf: Shelf, config: Config) -> Scenes:
     data = config.data or (Path(of_run["data"]) if of_run.get("data") else None)
     there = data if config.data or (data and data.exists()) else None
     return Scenes(there, config.split, of_images=True, options=DataOptions(
-        side=of_run.get("side"), skip_unpaired=of_run.get("skip_unpaired", False)))
+        side=of_run.get("side"), tile=of_run.get("tile", False), skip_unpaired=of_run.get("skip_unpaired", False)))
 
 
 def find_gradio() -> None:

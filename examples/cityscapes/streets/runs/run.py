@@ -14,6 +14,7 @@ from streets.config.data import DataOptions, folder
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.data import label_sets
 from streets.data.pairs import Pairs
+from streets.data.pictures import size_of
 from streets.data.pixels import PairPixels
 from streets.data.reading import LabelMaps
 from streets.runs import samples
@@ -38,6 +39,7 @@ class Run:
         self.given, self.wanted = self.pixels.sides(self.direction)
         self.reads_labels = self.config["model_arguments"].get("classes") is not None
         self.noise: float = self.config.get("noise", 0.0)
+        self.tile: bool = self.config.get("tile", False)
         self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
@@ -52,6 +54,7 @@ class Run:
         A function that opens data is never taken from the files of a run, which may be those of someone else.
         """
         return DataOptions(side=given.side or self.config.get("side"), dataset=given.dataset,
+                           tile=given.tile or self.tile,
                            skip_unpaired=given.skip_unpaired or self.config.get("skip_unpaired", False))
 
     def check_data(self, dataset: Any) -> None:
@@ -120,6 +123,16 @@ class Run:
         arguments = self.config["model_arguments"]
         return arguments.get("depth") or len(
             arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
+
+    def size_for(self, file: Path) -> tuple[int, int]:
+        """Return the size to read a single file at: that of the training, or of a model of tiles the file's own.
+
+        Its own is rounded down to what the levels divide.
+        """
+        if not self.tile:
+            return self.image_size
+        height, width = (side - side % 2**self.levels for side in size_of(file))
+        return height, width
 
     def check_size(self, size: Sequence[int]) -> None:
         """Refuse an image size that is not positive, or that the model's levels do not divide."""

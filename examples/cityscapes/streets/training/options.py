@@ -42,6 +42,8 @@ def check(config: Config) -> None:
         raise ValueError(f"--nets {config.nets}: pix2pix has no nets of condflows, which it is for; leave it out")
     if not 0 < config.crop <= 1:
         raise ValueError(f"--crop {config.crop:g}: a number above 0 and up to 1 is needed, for example 0.85")
+    if config.crop < 1 and config.tile:
+        raise ValueError(f"--crop {config.crop:g}: tiles are not cropped; give --tile or --crop")
     if config.crop < 1 and config.data is None and config.dataset is None:
         raise ValueError(f"--crop {config.crop:g}: drawn scenes are not cropped; draw more with --generated, or give "
                          "--data")

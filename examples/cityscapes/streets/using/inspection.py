@@ -1,10 +1,8 @@
 """Inspection of a data set: what it holds, what a training would leave out and why, and a picture of some pairs."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch.utils.data import default_collate
 
 from streets.config.checks import check_counts
@@ -13,7 +11,7 @@ from streets.data import label_sets
 from streets.data.datasets import open_dataset, splits_of, spread
 from streets.data.items import Item
 from streets.data.labels import LabelSet, OtherLabels
-from streets.data.pictures import header_of_array
+from streets.data.pictures import size_of
 from streets.data.reading import LabelMaps
 from streets.data.shares import count_labels, describe, doubts
 from streets.runs.pictures import grid, save_picture, visible
@@ -32,6 +30,8 @@ def inspect(config: Config) -> None:
         raise ValueError(f"--out {config.out} is in use: give another, or --overwrite to replace it")
     if config.data is None and config.dataset is None:
         raise ValueError("there is nothing to look at: give the folder of the data, or --dataset MODULE:FUNCTION")
+    if config.tile:
+        raise ValueError("--tile: files are looked at as they are; leave it out")
     maps = LabelMaps(label_sets.read(config.labels), config.label_values)
     items: list[Item] = []
     size, pixels = None, None
@@ -65,21 +65,11 @@ def count_sizes(dataset: Any, pairs: int) -> Sizes:
     for place in spread(len(dataset), pairs or len(dataset)):
         for kind, path in dataset.sides(place).items():
             try:
-                size = header_size(path)
-            except (OSError, ValueError, Image.DecompressionBombError):
+                size = size_of(path)
+            except (OSError, ValueError):
                 continue
             sizes.setdefault(kind, Counter())[size] += 1
     return sizes
-
-
-def header_size(path: Path) -> tuple[int, int]:
-    """Read height and width of a picture or of an array from its header."""
-    if path.suffix.lower() == ".npy":
-        with path.open("rb") as file:
-            (height, width, *_), _, _ = header_of_array(file)
-        return height, width
-    with Image.open(path) as image:
-        return image.height, image.width
 
 
 def sheet_size(sizes: Sizes, height: int) -> tuple[int, int]:

@@ -91,7 +91,12 @@ def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str
     """Open the scenes and choose among them: return all items, and the indices of the chosen ones by name."""
     files = files_of(run, config)
     if files:
-        dataset: Any = [read_side(run, run.pairs().source, file, size, config.label_values) for file in files]
+        sizes = [size if config.image_size else run.size_for(file) for file in files]
+        if len({*sizes}) > 1:
+            raise ValueError(f"the files are of {len({*sizes})} sizes, and a grid shows one: give files of one size, "
+                             "or --image-size")
+        run.check_size(sizes[0])
+        dataset: Any = [read_side(run, run.pairs().source, file, sizes[0], config.label_values) for file in files]
         places, names = list(range(len(files))), [item["name"] for item in dataset]
     else:
         dataset = open_scenes(run, config, size)
