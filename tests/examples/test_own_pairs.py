@@ -138,7 +138,8 @@ def test_synthetic_pairs_are_a_data_set_of_folders_a_and_b(trained, tmp_path):
     made = datasets.open_dataset(tmp_path / "set", "val", size)
     assert made.pixels == pixels
     config = json.loads((run / "config.json").read_text())
-    of_training = datasets.open_dataset(config["data"], "val", size, options=Run(run).options(datasets.DataOptions()))
+    options = Run(run).options(datasets.DataOptions(), config["data"])
+    of_training = datasets.open_dataset(config["data"], "val", size, options=options)
     assert len(made) == 3 * len(of_training)
     for i in range(len(made)):
         assert torch.equal(made[i]["condition"], of_training[i // 3]["condition"])
@@ -177,7 +178,7 @@ def test_an_evaluation_measures_bits_of_the_right_number(trained, tmp_path):
     if Run(run).has_likelihood:
         # A model that does not know the data needs about all of their bits; a second way to the same number.
         kind = Run(run)
-        options = kind.options(datasets.DataOptions())
+        options = kind.options(datasets.DataOptions(), kind.data(None))
         dataset = datasets.open_dataset(kind.data(None), "val", kind.image_size, options=options)
         pairs, values = kind.pairs(0), []
         for i in range(len(dataset)):

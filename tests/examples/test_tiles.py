@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_helpers import line_of_mistake, read, save, write, write_pairs
+from run_helpers import line_of_mistake, make_run, read, save, write, write_pairs
 
 import evaluate
 import inspect_data
@@ -99,7 +99,11 @@ def test_a_validation_that_is_held_out_shares_no_file(tmp_path):
 def test_everything_follows(root, run, tmp_path, capsys):
     assert json.loads((run / "config.json").read_text())["tile"]
     evaluate.main([str(run), "--out", str(tmp_path / "judged"), "--repeats", "1"])
-    assert json.loads((tmp_path / "judged" / "results.json").read_text())["settings"]["pairs"] == 16
+    settings = json.loads((tmp_path / "judged" / "results.json").read_text())["settings"]
+    assert (settings["pairs"], settings["tile"]) == (16, True)
+    plain = make_run(tmp_path / "plain", image_size=TILE)
+    assert "were not both trained on tiles" in line_of_mistake(
+        evaluate.main, capsys, run, plain, "--data", root, "--out", tmp_path / "no")
     sample.main([str(run), "--scenes", "2", "--samples", "1", "--out", str(tmp_path / "tiles")])
     assert {read(path).shape[:2] for path in (tmp_path / "tiles").glob("*_sample_0.png")} == {TILE}
     label_maps = sorted(root.glob("gtFine/val/*/*.png"))
@@ -109,7 +113,9 @@ def test_everything_follows(root, run, tmp_path, capsys):
     transfer.main([str(run), "--content-photo", str(photo), "--content-label", str(label_maps[0]), "--structure-label",
                    str(label_maps[1]), "--out", str(tmp_path / "moved")])
     assert {read(path).shape[:2] for path in (tmp_path / "moved").glob("*_on_*.png")} == {(20, 68)}
-    capsys.readouterr()
+    evaluate.main([str(run), "--data", "generated", "--generated", "4", "--out", str(tmp_path / "drawn")])
+    assert "drawn scenes have no size" in line_of_mistake(
+        evaluate.main, capsys, run, "--data", "generated", "--tile", "--out", tmp_path / "no")
     assert "leave it out" in line_of_mistake(inspect_data.main, capsys, root, "--tile", "--out", tmp_path / "sheet.png")
     other = tmp_path / "other.png"
     save(other, np.zeros((24, 40), np.uint8))

@@ -59,20 +59,19 @@ class Shelf:
             if self.of_images != self._is_of_images(name):
                 raise ValueError(f"{path} is a run of {'label maps' if self.of_images else 'pairs of images'}, and "
                                  f"{next(iter(self.paths.values()))} is not: give runs of one kind")
-            if self.of_images:
-                self._check_weights(name)
-                continue
-            if (direction := self.config(name).get("direction", "label2photo")) != "label2photo":
-                raise ValueError(f"{path} is a {direction} run: the page paints label maps; give label2photo runs")
-            if (labels := self.config(name).get("labels", CITYSCAPES.name)) != CITYSCAPES.name:
-                raise ValueError(f"{path} is a run of the labels {labels}: the page paints those of {CITYSCAPES.name}; "
-                                 "give runs of these")
-            self._check_weights(name)
+            if not self.of_images:
+                self._check_label_maps(name)
+            if self.ready(name) or not (has_training(path) or self.planned):
+                self.run(name)
 
-    def _check_weights(self, name: str) -> None:
-        """Open a run, unless it has no weights yet and is to get some."""
-        if self.ready(name) or not (has_training(self.paths[name]) or self.planned):
-            self.run(name)
+    def _check_label_maps(self, name: str) -> None:
+        """Refuse a run that cannot be given what is painted on the page."""
+        path, config = self.paths[name], self.config(name)
+        if (direction := config.get("direction", "label2photo")) != "label2photo":
+            raise ValueError(f"{path} is a {direction} run: the page paints label maps; give label2photo runs")
+        if (labels := config.get("labels", CITYSCAPES.name)) != CITYSCAPES.name:
+            raise ValueError(f"{path} is a run of the labels {labels}: the page paints those of {CITYSCAPES.name}; "
+                             "give runs of these")
 
     def _is_of_images(self, name: str) -> bool:
         return not self.config(name).get("has_label_maps", True)

@@ -50,7 +50,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         data = common_data(models, config)
         maps = models[0].maps(config.label_values, data)
         trained_on = models[0].cities(data)
-        options = models[0].options(config)
+        options = models[0].options(config, data)
         dataset = open_dataset(data, config.split, size, config.generated, cities=config.cities, maps=maps,
                                options=options)
         for run in models:
@@ -64,7 +64,7 @@ def evaluate(config: Config) -> dict[str, Any]:
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
             "mean_colours_of": trained_on or None,
-        }
+        } | ({"tile": True} if options.tile else {})
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": {}}
         if judge is not None:
             train_set = open_dataset(data, "train", size, config.generated, cities=trained_on, maps=maps,

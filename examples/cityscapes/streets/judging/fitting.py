@@ -18,6 +18,8 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
     for run in models:
         if run.of_images != first.of_images:
             raise ValueError(f"{run.path} and {first.path} are not both of pairs of images: evaluate them apart")
+        if run.tile != first.tile:
+            raise ValueError(f"{run.path} and {first.path} were not both trained on tiles: evaluate them apart")
         if run.direction != first.direction:
             raise ValueError(f"{run.path} is {run.direction} and {first.path} is {first.direction}: evaluate them "
                              "apart")

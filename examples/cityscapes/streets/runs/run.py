@@ -48,13 +48,13 @@ class Run:
         return Pairs(self.device, self.direction, self.config.get("boundaries", False), seed, self.reads_labels,
                      self.pixels, self.noise)
 
-    def options(self, given: DataOptions) -> DataOptions:
-        """Return the options of data that are given, where they are not those of the training.
+    def options(self, given: DataOptions, data: Path | None) -> DataOptions:
+        """Return the options to open ``data`` with: those that are given, else those of the training.
 
         A function that opens data is never taken from the files of a run, which may be those of someone else.
         """
         return DataOptions(side=given.side or self.config.get("side"), dataset=given.dataset,
-                           tile=given.tile or self.tile,
+                           tile=given.tile or (self.tile and not (data is None and given.dataset is None)),
                            skip_unpaired=given.skip_unpaired or self.config.get("skip_unpaired", False))
 
     def check_data(self, dataset: Any) -> None:

@@ -43,7 +43,7 @@ def open_scenes(run: Run, config: Config | TransferConfig, size: Sequence[int]) 
     """Open a split of the data set, or of drawn scenes, as many as in training."""
     cities = config.cities if isinstance(config, Config) else ()
     dataset = open_split(config.data, config.split, size, run.config.get("generated", 640), run.config.get("seed", 0),
-                         cities, run.maps(config.label_values, config.data), run.options(config))
+                         cities, run.maps(config.label_values, config.data), run.options(config, config.data))
     run.check_data(dataset)
     say_notes(dataset)
     return dataset
