@@ -25,11 +25,13 @@ from run_helpers import (
     save,
     train_on_images,
     until,
+    write,
     write_pairs,
 )
 
 import app
 import sample
+import train
 import transfer
 from streets.config.app import Config
 from streets.data.drawn import StreetScenes
@@ -74,11 +76,11 @@ def run(tmp_path_factory):
 
 
 def test_the_palette_has_every_colour_once_and_none_is_close_to_another():
-    colors = np.array([label.color for label in painting.PALETTE], int)
+    colors = np.array([label.color for label in painting.PALETTE.labels], int)
     assert {*map(tuple, colors.tolist())} == {label.color for label in CITYSCAPES.labels}
     apart = np.sqrt(((colors[:, None] - colors) ** 2).sum(-1)) + 1000 * np.eye(len(colors))
     assert apart.min() > 2 * painting.CLOSE
-    assert {label.name for label in painting.PALETTE} >= {"road", "sky", "car", "pole", "unlabeled"}
+    assert {label.name for label in painting.PALETTE.labels} >= {"road", "sky", "car", "pole", "unlabeled"}
 
 
 def test_official_colours_are_read_as_the_table_says():
@@ -424,6 +426,67 @@ def test_a_machine_without_gradio(run, monkeypatch, capsys):
 def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Config().cache == tmp_path / "condflows"
+
+
+# Runs of other labels
+
+
+@pytest.fixture(scope="module")
+def of_labels(tmp_path_factory):
+    """Make pairs with a label set of their own, and a run of them; return their place."""
+    place = tmp_path_factory.mktemp("labels")
+    (place / "own.csv").write_text("name,id,red,green,blue\nground,3,90,90,90\ndisc,10,220,60,60\nwall,20,220,64,60\n")
+    ids = np.full((16, 32), 3, np.uint8)
+    ids[4:8, 8:16], ids[8:12, 20:28] = 10, 20
+    for split in ("train", "val"):
+        for i in range(4):
+            write(place / "data/leftImg8bit" / split / "a" / f"a_{i}_leftImg8bit.png", np.stack([ids * 8] * 3, 2))
+            write(place / "data/gtFine" / split / "a" / f"a_{i}_gtFine_labelIds.png", np.roll(ids, i, 1))
+    train.main(["--data", str(place / "data"), "--labels", str(place / "own.csv"), "--image-size", "16", "32",
+                "--steps", "1", "1", "--width", "4", "--batch-size", "4", "--epochs", "1", "--init-pairs", "4",
+                "--device", "cpu", "--out", str(place / "run")])
+    return place
+
+
+def page_for(place, *runs):
+    """Return what answers to a page, checked and with its scenes, as app.py makes it."""
+    page = shelf.Shelf([place / "run", *runs], "best", torch.device("cpu"))
+    page.check()
+    return handlers.Handlers(page, serving.scenes_of(page, Config(runs=(place / "run",))))
+
+
+def test_a_run_of_other_labels_has_its_own_palette_and_scenes(of_labels):
+    page = page_for(of_labels)
+    assert [label.name for label in page.palette.labels] == ["ground", "disc", "wall"]
+    assert page.palette.close < 2  # the last two are 4 apart
+    assert page.scenes.sources == ["data, val"]
+    colors = pixels(page.scene("data, val", 1))
+    assert {*map(tuple, colors.reshape(-1, 3).tolist())} == {(90, 90, 90), (220, 60, 60), (220, 64, 60)}
+    drawing = painting.read(painting.encoded(colors), page.palette)
+    assert np.array_equal(drawing.ids, page.scenes.item("data, val", 1, (16, 32))["label"])
+    _, pictures = last(page.sample(painting.encoded(colors), "run", 2, 0.7, 0.0, 1))
+    assert np.array_equal(pixels(pictures[0][0]), colors)
+    assert len(pictures) == 3
+    colors[:8, :8] = (0, 255, 0)
+    drawing = painting.read(painting.encoded(colors), page.palette)
+    assert (drawing.ids[:4, :4] == 3).all()
+    assert drawing.foreign[:4, :4].all()
+    assert "count as ground" in drawing.note
+    _, pictures = last(page.transfer("run", ("data, val", 0), ("data, val", 1), "", 0))
+    assert len(pictures) == 5
+
+
+def test_runs_of_two_label_sets_have_no_page(of_labels, tmp_path):
+    with pytest.raises(ValueError, match=r"is a run of the labels cityscapes, and .*run of own.csv: the page has one"):
+        page_for(of_labels, make_run(tmp_path / "other", "encoded_glow"))
+
+
+def test_a_run_of_other_labels_needs_data(of_labels, tmp_path):
+    shutil.copytree(of_labels / "run", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "nowhere")}))
+    with pytest.raises(ValueError, match="of which no scenes are generated: give --data with some"):
+        page_for(tmp_path)
 
 
 # Runs of pairs of images

@@ -28,7 +28,7 @@ class Handlers:
     """All that the page does with its runs and scenes."""
 
     def __init__(self, shelf: Shelf, scenes: Scenes):
-        self.shelf, self.scenes = shelf, scenes
+        self.shelf, self.scenes, self.palette = shelf, scenes, painting.Palette(shelf.labels)
 
     @property
     def scene_size(self) -> tuple[int, int]:
@@ -62,7 +62,7 @@ class Handlers:
                seed: float | None) -> Iterator[tuple[str, Pictures]]:
         """Sample photos of a painted label map: yield what is being done, and the pictures so far."""
         yield f"opening {name} ...", []
-        run, drawing = self.shelf.run(name), painting.read(painted)
+        run, drawing = self.shelf.run(name), painting.read(painted, self.palette)
         shown = (painting.encoded(drawing.shown(run.image_size)), "label map, as the model reads it")
         yield from self._drawn(run, name, drawing.item(run.image_size), shown, drawing.note, count, temperature,
                                guidance, seed)
@@ -101,7 +101,7 @@ class Handlers:
         run = self.shelf.run(name)
         photo = self.scenes.item(*content, run.image_size)
         if structure is None:
-            drawing = painting.read(painted)
+            drawing = painting.read(painted, self.palette)
             other, note = drawing.item(run.image_size), drawing.note
         else:
             other, note = self.scenes.item(*structure, run.image_size), ""

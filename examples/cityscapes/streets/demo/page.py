@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from streets.data.label_sets import CITYSCAPES
 from streets.demo.handlers import Handlers
 from streets.demo.tabs import given_tab, paint_tab, run_tab, transfer_tab
 
@@ -13,6 +14,8 @@ def page(handlers: Handlers, training: Callable[[], str]) -> gr.Blocks:
     """Make the page; ``training`` says how far the model of the first start is, and nothing once it is finished."""
     of_images = handlers.shelf.of_images
     title, text = ("Paint a street", "Paint a label map, and a conditional flow samples photos of it.")
+    if handlers.shelf.labels != CITYSCAPES:
+        title = "Paint a label map"
     if of_images:
         title, text = ("Sample images", "Give an image, and a conditional flow samples the other of its pair.")
     with gr.Blocks(title=title, analytics_enabled=False) as blocks:

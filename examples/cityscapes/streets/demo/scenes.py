@@ -8,6 +8,7 @@ from typing import Any
 from streets.config.data import DataOptions
 from streets.data.datasets import open_dataset
 from streets.data.items import Item
+from streets.data.reading import LabelMaps
 
 GENERATED = "generated scenes"
 LENGTH = 1000
@@ -17,12 +18,13 @@ LENGTH = 1000
 class Scenes:
     """Scenes of every source, read when they are asked for, at any size."""
 
-    def __init__(self, data: Path | None, split: str, of_images: bool = False, options: DataOptions | None = None):
-        """Name the sources; with ``of_images`` these are pairs of images, of which none are generated."""
+    def __init__(self, data: Path | None, split: str, generated: bool = True, maps: LabelMaps | None = None,
+                 options: DataOptions | None = None):
+        """Name the sources; the files of ``data`` are read as ``maps`` and ``options`` say."""
         self.roots: dict[str, Path | None] = {} if data is None else {f"{data.resolve().name}, {split}": data}
-        if not of_images:
+        if generated:
             self.roots[GENERATED] = None
-        self.split, self.of_images, self.options = split, of_images, options
+        self.split, self.maps, self.options = split, maps, options
         self._opened = functools.lru_cache(maxsize=8)(self._open)
 
     @property
@@ -41,8 +43,10 @@ class Scenes:
 
     def _open(self, source: str, size: tuple[int, ...]) -> Any:
         root = self.roots[source]
-        dataset = open_dataset(root, self.split if root else "val", size, LENGTH, options=self.options)
-        if not dataset.has_label_maps and not self.of_images:
+        if root is None:
+            return open_dataset(None, "val", size, LENGTH)
+        dataset = open_dataset(root, self.split, size, maps=self.maps, options=self.options)
+        if not dataset.has_label_maps and self.maps is not None:
             raise ValueError(f"--data {root}: the page paints label maps, which these data do not have; give data "
                              "in the Cityscapes layout")
         return dataset

@@ -7,6 +7,8 @@ from typing import Any
 
 from streets.config.app import Config
 from streets.config.data import DataOptions
+from streets.data.label_sets import CITYSCAPES
+from streets.data.reading import LabelMaps
 from streets.demo.first_run import FirstRun
 from streets.demo.handlers import Handlers
 from streets.demo.scenes import Scenes
@@ -50,14 +52,22 @@ def serve(config: Config, stop: Stop) -> None:
 
 
 def scenes_of(shelf: Shelf, config: Config) -> Scenes:
-    """Return the scenes to begin with; of pairs of images those of the first run, where its data are still there."""
-    if not shelf.of_images:
-        return Scenes(config.data, config.split)
-    of_run = shelf.config(shelf.names[0])
-    data = config.data or (Path(of_run["data"]) if of_run.get("data") else None)
-    there = data if config.data or (data and data.exists()) else None
-    return Scenes(there, config.split, of_images=True, options=DataOptions(
-        side=of_run.get("side"), tile=of_run.get("tile", False), skip_unpaired=of_run.get("skip_unpaired", False)))
+    """Return the scenes to begin with: generated ones, and those of the data that are given.
+
+    Of pairs of images and of other labels none can be generated: they are those of the first run's data.
+    """
+    path, of_run = next(iter(shelf.paths.values())), shelf.config(shelf.names[0])
+    generated = not shelf.of_images and shelf.labels == CITYSCAPES
+    data = config.data
+    if data is None and not generated and of_run.get("data") and Path(of_run["data"]).exists():
+        data = Path(of_run["data"])
+    if data is None and not generated and not shelf.of_images:
+        raise ValueError(f"{path} is a run of the labels {shelf.labels.name}, of which no scenes are generated: give "
+                         "--data with some")
+    maps = None if shelf.of_images else LabelMaps(shelf.labels, of_run.get("label_values"))
+    options = DataOptions(side=of_run.get("side"), tile=of_run.get("tile", False),
+                          skip_unpaired=of_run.get("skip_unpaired", False))
+    return Scenes(data, config.split, generated, maps, options)
 
 
 def find_gradio() -> None:

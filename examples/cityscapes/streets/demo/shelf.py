@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from streets.config.training import Config
-from streets.data.label_sets import CITYSCAPES
+from streets.data import label_sets
+from streets.data.labels import LabelSet
 from streets.demo.progress import progress_of
 from streets.runs.configuration import read_config
 from streets.runs.run import Run
@@ -49,6 +50,11 @@ class Shelf:
         return self._is_of_images(self.names[0])
 
     @property
+    def labels(self) -> LabelSet:
+        """The labels of the label maps of the runs."""
+        return label_sets.of_config(self.config(self.names[0]))
+
+    @property
     def that_transfer(self) -> list[str]:
         """Names of the runs that can transfer content."""
         return [name for name in self.names if self.config(name)["model"] not in REFUSED]
@@ -69,9 +75,9 @@ class Shelf:
         path, config = self.paths[name], self.config(name)
         if (direction := config.get("direction", "label2photo")) != "label2photo":
             raise ValueError(f"{path} is a {direction} run: the page paints label maps; give label2photo runs")
-        if (labels := config.get("labels", CITYSCAPES.name)) != CITYSCAPES.name:
-            raise ValueError(f"{path} is a run of the labels {labels}: the page paints those of {CITYSCAPES.name}; "
-                             "give runs of these")
+        if (labels := label_sets.of_config(config)) != self.labels:
+            raise ValueError(f"{path} is a run of the labels {labels.name}, and {next(iter(self.paths.values()))} of "
+                             f"{self.labels.name}: the page has one palette; give runs of the same labels")
 
     def _is_of_images(self, name: str) -> bool:
         return not self.config(name).get("has_label_maps", True)

@@ -37,13 +37,13 @@ def told(handler: Callable[..., Any], others: int | None = None) -> Callable[...
     return answers
 
 
-def scene_choice(handlers: Handlers, title: str, number: int, identity: str) -> list[Any]:
-    """Add the choice of a scene; return its components, the source and the number."""
+def scene_choice(handlers: Handlers, title: str, number: int, identity: str, noun: str = "scene") -> list[Any]:
+    """Add the choice of a scene or pair; return its components, the source and the number."""
     sources = handlers.scenes.sources
     with gr.Row(elem_classes="choice"):
         source = gr.Dropdown(sources, label=title, visible=len(sources) > 1, min_width=100,
                              elem_id=f"{identity}-source")
-        chosen = gr.Number(number, label="scene" if len(sources) > 1 else f"{title} scene", precision=0, minimum=0,
+        chosen = gr.Number(number, label=noun if len(sources) > 1 else f"{title} {noun}", precision=0, minimum=0,
                            min_width=80, elem_id=f"{identity}-number")
         another = gr.Button("Another", min_width=80, scale=0, elem_id=f"{identity}-another")
     another.click(told(handlers.any_number), source, chosen, **AT_ONCE)
@@ -61,7 +61,8 @@ def paint_tab(handlers: Handlers) -> gr.HTML:
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             scene = scene_choice(handlers, "begin with", 0, "scene")
-            painting = canvas(handlers.scene(handlers.scenes.sources[0], 0), width, height)
+            painting = canvas(handlers.scene(handlers.scenes.sources[0], 0), width, height,
+                              handlers.palette)
         settings, button = sample_settings(handlers)
     gr.on([part.change for part in scene], told(handlers.scene), scene, painting, **AT_ONCE)
     sampled(button, handlers.sample, [painting, *settings], "Paint, then press Sample.")
@@ -73,7 +74,7 @@ def given_tab(handlers: Handlers) -> None:
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             has_data = bool(handlers.scenes.sources)
-            scene = (scene_choice(handlers, "pair", 0, "scene") if has_data
+            scene = (scene_choice(handlers, "begin with", 0, "scene", "pair") if has_data
                      else [gr.Textbox(visible=False, value=None), gr.Number(visible=False)])
             file = gr.File(label="or an image of your own" if has_data else "image", type="filepath", height=160,
                            elem_id="given")
