@@ -1,10 +1,13 @@
 """The place of the data and how they are read, as options give them."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+PHOTOS, MAPS = "leftImg8bit", "gtFine"
+"""Folders of the Cityscapes layout."""
 GENERATED = Path("generated")
 """Value of ``--data`` that asks for drawn scenes; a folder of that name needs a longer path."""
 
@@ -22,7 +25,7 @@ def name_of(data: Path | None) -> str:
 def layout_has_label_maps(data: Path | None, dataset: str | None) -> bool:
     """Tell if data have label maps: drawn scenes do, and the Cityscapes layout."""
     return dataset is None and (data is None or not os.path.exists(data)
-                                or any(os.path.exists(data / name) for name in ("leftImg8bit", "gtFine")))
+                                or any(os.path.exists(data / name) for name in (PHOTOS, MAPS)))
 
 
 @dataclass(kw_only=True)
@@ -38,3 +41,12 @@ class DataOptions:
     """Cut the images into tiles of --image-size, side by side at the scale of the files, in place of resizing them."""
     skip_unpaired: bool = False
     """Leave out files of --data that have no partner, and say how many; without this option they are an error."""
+
+
+def options_of(config: Mapping[str, Any]) -> DataOptions:
+    """Return the options that the data of a run were opened with, which older runs lack.
+
+    A function that opens data is never taken from the files of a run, which may be those of someone else.
+    """
+    return DataOptions(side=config.get("side"), tile=config.get("tile", False),
+                       skip_unpaired=config.get("skip_unpaired", False))

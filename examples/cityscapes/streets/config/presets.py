@@ -34,6 +34,14 @@ MODEL_SETTINGS: dict[str, dict[str, Any]] = {
 """Settings of a model that differ from those of every preset; None for options that it lacks."""
 
 
+def is_noisy(text: str) -> bool:
+    """Tell if a value of ``--noise`` asks for some; what is no number is refused later, with all other options."""
+    try:
+        return float(text) != 0
+    except ValueError:
+        return False
+
+
 def defaults(arguments: list[str]) -> Config:
     """Return the defaults for the options of a command line, those of the preset and the model.
 
@@ -45,7 +53,7 @@ def defaults(arguments: list[str]) -> Config:
     parser.add_argument("--direction", default="label2photo")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--dataset")
-    parser.add_argument("--noise")
+    parser.add_argument("--noise", default="0")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
     known = parser.parse_known_args(arguments)[0]
@@ -59,7 +67,7 @@ def defaults(arguments: list[str]) -> Config:
     # At the papers' rates lambda is the papers'. At twenty times the rate it lets the source Glow diverge.
     weight = {"source_weight": 1e-2 if preset is PRESETS["small"] else 1e-4} if model in TWO_GLOWS else {}
     # Of noisy images gradients are a tenth as long, and a rare long one can push the encoder out of its range.
-    clip = {"clip_norm": 5.0} if preset is PRESETS["small"] and known.noise not in (None, "0", "0.0") else {}
+    clip = {"clip_norm": 5.0} if preset is PRESETS["small"] and is_noisy(known.noise) else {}
     config = dataclasses.replace(preset, model=model, **MODEL_SETTINGS.get(model, {}) | weight | clip)
     asked = dataclasses.replace(config, direction=known.direction, data=folder(known.data), dataset=known.dataset)
     return dataclasses.replace(config, label_dropout=0.1, guidance=1.0) if asked.given_labels else config

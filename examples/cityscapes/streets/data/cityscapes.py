@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from streets.config.data import MAPS, PHOTOS
 from streets.data.crops import Window, cut
 from streets.data.folders import described, entries, is_picture
 from streets.data.instances import check_instances
@@ -16,8 +17,6 @@ from streets.data.pictures import SUFFIXES, size_of
 from streets.data.pixels import PairPixels
 from streets.data.reading import LabelMaps, check_same_size, open_photo, read_ids
 
-PHOTOS, MAPS = "leftImg8bit", "gtFine"
-"""Folders of the layout."""
 PHOTO = re.compile(f"(.+)_leftImg8bit({'|'.join(map(re.escape, SUFFIXES))})", re.IGNORECASE)
 LABEL_MAP = re.compile(r"(.+)_gtFine_labelIds\.png", re.IGNORECASE)
 INSTANCES = re.compile(r"(.+)_gtFine_instanceIds\.png", re.IGNORECASE)

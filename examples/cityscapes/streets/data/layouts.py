@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from streets.config.data import DataOptions
+from streets.config.data import MAPS, PHOTOS, DataOptions
 from streets.data import folders
-from streets.data.cityscapes import MAPS, PHOTOS, Cityscapes, splits_of
+from streets.data.cityscapes import Cityscapes, splits_of
 from streets.data.image_pairs import Halves, ImagePairs, TwoFiles
 from streets.data.reading import LabelMaps
 

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from streets.data.crops import Window
 from streets.data.items import Item
+from streets.system import progress
 
 
 class Tiles(Dataset[Item]):
@@ -22,7 +23,8 @@ class Tiles(Dataset[Item]):
         self.pixels, self.has_label_maps, self.one_size = dataset.pixels, dataset.has_label_maps, dataset.one_size
         self.image_size, self.names = dataset.image_size, []
         self.tiles: list[tuple[int, Window]] = []
-        for index, name in enumerate(dataset.names):
+        names = progress.bar(dataset.names, desc="sizes of files, for tiles", leave=False, delay=2)
+        for index, name in enumerate(names):
             try:
                 rows, columns = dataset.size(index)
             except (OSError, ValueError):  # told, or left out, as everywhere when the item is read

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from streets.config.app import Config
-from streets.config.data import DataOptions
+from streets.config.data import options_of
 from streets.data.label_sets import CITYSCAPES
 from streets.data.reading import LabelMaps
 from streets.demo.first_run import FirstRun
@@ -65,9 +65,7 @@ def scenes_of(shelf: Shelf, config: Config) -> Scenes:
         raise ValueError(f"{path} is a run of the labels {shelf.labels.name}, of which no scenes are generated: give "
                          "--data with some")
     maps = None if shelf.of_images else LabelMaps(shelf.labels, of_run.get("label_values"))
-    options = DataOptions(side=of_run.get("side"), tile=of_run.get("tile", False),
-                          skip_unpaired=of_run.get("skip_unpaired", False))
-    return Scenes(data, config.split, generated, maps, options)
+    return Scenes(data, config.split, generated, maps, options_of(of_run))
 
 
 def find_gradio() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condflows.trace import Context
 from models import MODELS
-from streets.config.data import DataOptions, folder
+from streets.config.data import DataOptions, folder, options_of
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.data import label_sets
 from streets.data.pairs import Pairs
@@ -39,7 +39,7 @@ class Run:
         self.given, self.wanted = self.pixels.sides(self.direction)
         self.reads_labels = self.config["model_arguments"].get("classes") is not None
         self.noise: float = self.config.get("noise", 0.0)
-        self.tile: bool = self.config.get("tile", False)
+        self.tile = options_of(self.config).tile
         self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
@@ -49,13 +49,11 @@ class Run:
                      self.pixels, self.noise)
 
     def options(self, given: DataOptions, data: Path | None) -> DataOptions:
-        """Return the options to open ``data`` with: those that are given, else those of the training.
-
-        A function that opens data is never taken from the files of a run, which may be those of someone else.
-        """
-        return DataOptions(side=given.side or self.config.get("side"), dataset=given.dataset,
-                           tile=given.tile or (self.tile and not (data is None and given.dataset is None)),
-                           skip_unpaired=given.skip_unpaired or self.config.get("skip_unpaired", False))
+        """Return the options to open ``data`` with: those that are given, else those of the training."""
+        of_run, drawn = options_of(self.config), data is None and given.dataset is None
+        return DataOptions(side=given.side or of_run.side, dataset=given.dataset,
+                           tile=given.tile or (of_run.tile and not drawn),
+                           skip_unpaired=given.skip_unpaired or of_run.skip_unpaired)
 
     def check_data(self, dataset: Any) -> None:
         """Refuse data whose images are not of the kind that the model was trained on."""
@@ -124,13 +122,13 @@ class Run:
         return arguments.get("depth") or len(
             arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
 
-    def size_for(self, file: Path) -> tuple[int, int]:
-        """Return the size to read a single file at: that of the training, or of a model of tiles the file's own.
+    def size_for(self, file: Path, asked: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Return the size to read a single file at: what is asked, else that of the training.
 
-        Its own is rounded down to what the levels divide.
+        Of a model of tiles it is the file's own, rounded down to what the levels divide.
         """
-        if not self.tile:
-            return self.image_size
+        if asked or not self.tile:
+            return asked or self.image_size
         height, width = (side - side % 2**self.levels for side in size_of(file))
         return height, width
 

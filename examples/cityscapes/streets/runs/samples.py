@@ -34,6 +34,8 @@ def sample(model: Any, number: int, context: Context, temperature: float | Seque
         laid_out = by_level(temperature, (channels, *context_tensors(context)[0].shape[2:]))
     drawn_by = guide(model, guidance, nothing=UNKNOWN) if guidance else model
     drawn = drawn_by.sample(number, context, laid_out, generator)
+    if not noise:
+        return drawn
     return torch.stack([denoised(model, drawn[:, i], context, noise) for i in range(number)], dim=1)
 
 

@@ -91,7 +91,7 @@ def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str
     """Open the scenes and choose among them: return all items, and the indices of the chosen ones by name."""
     files = files_of(run, config)
     if files:
-        sizes = [size if config.image_size else run.size_for(file) for file in files]
+        sizes = [run.size_for(file, config.image_size) for file in files]
         if len({*sizes}) > 1:
             raise ValueError(f"the files are of {len({*sizes})} sizes, and a grid shows one: give files of one size, "
                              "or --image-size")

@@ -69,7 +69,7 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
         if photo is None or label is None or structure is None or config.content or config.structure or config.data:
             raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
                              "--content and --structure")
-        size = size if config.image_size else run.size_for(structure)
+        size = run.size_for(structure, config.image_size)
         run.check_size(size)
         read = partial(read_side, run, size=size, values=config.label_values)
         if not run.of_images:
