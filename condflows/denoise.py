@@ -35,7 +35,7 @@ def denoise(flow: Flow | PairedFlow, inputs: Tensor, sigma: float, context: Cont
         context: contexts of the inputs, as for ``log_prob``.
 
     Raises:
-        TypeError: another model than a flow.
+        TypeError: another model than a flow, inputs that are no tensor.
         ValueError: a sigma that is not positive and finite, inputs of integers, or what ``log_prob`` refuses.
 
     >>> flow = Flow(ActNorm(2), (2,))
@@ -44,12 +44,16 @@ def denoise(flow: Flow | PairedFlow, inputs: Tensor, sigma: float, context: Cont
     """
     if not isinstance(flow, (Flow, PairedFlow)):
         raise TypeError(f"denoise expects a condflows.Flow or PairedFlow, got {type(flow).__name__}; build one")
-    if not isinstance(sigma, Real) or not 0 < sigma < math.inf:
+    if not isinstance(sigma, Real) or isinstance(sigma, bool) or not 0 < float(sigma) < math.inf:
         raise ValueError(f"denoise expects a positive and finite sigma, got {sigma!r}; give that of the training")
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"denoise expects a tensor, got {type(inputs).__name__}; convert it with torch.as_tensor")
     if not inputs.is_floating_point():
         raise ValueError(f"denoise expects floating-point inputs, got {inputs.dtype}; give noisy data")
     with torch.inference_mode(False), torch.enable_grad():  # gradients also where samples are drawn without
         noisy = inputs.detach().clone().requires_grad_()
-        log_prob = flow.log_prob(noisy, map_context(torch.clone, context))
-        (score,) = torch.autograd.grad(log_prob.sum(), noisy)
+        log_prob = flow.log_prob(noisy, map_context(torch.clone, context)).sum()
+        if not log_prob.requires_grad:  # a density that is the same everywhere
+            return noisy.detach()
+        (score,) = torch.autograd.grad(log_prob, noisy, materialize_grads=True)
         return (noisy + sigma**2 * score).detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from nflows.transforms.base import Transform
@@ -136,9 +137,10 @@ def by_level(values: Sequence[float], shape: Sequence[int], factor: int = 2) -> 
     >>> flow.sample(5, temperature=temperature, size=(8, 12)).shape
     torch.Size([5, 3, 8, 12])
     """
-    if not isinstance(values, (Sequence, Tensor)) or len(values) == 0:
+    several = (isinstance(values, Tensor) and values.ndim == 1) or isinstance(values, Sequence)
+    if not several or isinstance(values, str) or len(values) == 0:
         raise ValueError(f"by_level expects a value for each level, finest first, got {values!r}; pass a tuple of them")
-    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+    if len(shape) == 0 or not all(isinstance(n, Integral) and n > 0 for n in shape):
         raise ValueError(f"by_level expects the shape of one sample, in whole numbers, got {tuple(shape)}; pass "
                          "(channels, height, width)")
     if len(values) > 1 and shape[0] * factor ** (len(shape) - 1) < 2:

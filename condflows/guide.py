@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import chain
 from numbers import Real
 from typing import Any
@@ -49,8 +48,9 @@ def guide(flow: Flow, weight: float, nothing: float) -> Flow:
 
     Raises:
         TypeError: another model than a :class:`condflows.Flow`.
-        ValueError: a weight that is not finite; a base, or a bijector without a conditioner, that reads the context;
-            when the result is called, a :class:`condflows.Trace` as context.
+        ValueError: a weight or a value for nothing that is not finite; a base, or a bijector without a conditioner,
+            that reads the context; when the result is called, a :class:`condflows.Trace` as context, or integer
+            contexts that cannot hold ``nothing``.
 
     >>> encoder = conditioners.PyramidEncoder(1, features=(8,), classes=3)
     >>> flow = Flow(multiscale(3, (1,), lambda c: glow_step(c, conditioners.CouplingConditioner(c, 8, 8))),
@@ -65,6 +65,8 @@ def guide(flow: Flow, weight: float, nothing: float) -> Flow:
                         "always has its context")
     if not isinstance(weight, Real) or not math.isfinite(weight):
         raise ValueError(f"guide expects a finite weight, got {weight!r}; 0 is the flow itself")
+    if not isinstance(nothing, Real) or not math.isfinite(nothing):
+        raise ValueError(f"guide expects a finite value for nothing, got {nothing!r}; give that of the training")
     if reads_context(flow._distribution):
         raise ValueError(f"guide expects a base that reads no context, got {type(flow.base).__name__}; let an ActNorm "
                          "with a conditioner end the transform instead")
@@ -113,5 +115,14 @@ class BothContexts(nn.Module):
         if isinstance(context, Trace):
             raise ValueError("a guided flow expects a context of tensors, got a Trace; of another flow's outputs none "
                              "is left out")
-        empty = map_context(partial(torch.full_like, fill_value=self.nothing), context)
-        return self.embedding_net(context), self.embedding_net(empty)
+        return self.embedding_net(context), self.embedding_net(map_context(self._emptied, context))
+
+    def _emptied(self, tensor: Tensor) -> Tensor:
+        """Return a tensor that is filled with what stands for nothing."""
+        if not tensor.is_floating_point() and not tensor.is_complex():
+            least, most = (0, 1) if tensor.dtype is torch.bool else (
+                torch.iinfo(tensor.dtype).min, torch.iinfo(tensor.dtype).max)
+            if self.nothing != int(self.nothing) or not least <= self.nothing <= most:
+                raise ValueError(f"a guided flow expects a context that can hold {self.nothing!r}, its value for "
+                                 f"nothing, got {tensor.dtype}; convert it, or guide with the value of the training")
+        return torch.full_like(tensor, self.nothing)

@@ -77,3 +77,12 @@ def test_the_target_of_two_flows():
     torch.manual_seed(0)
     flow = PairedFlow(Flow(ActNorm(2), (2,)), Flow(ActNorm(2), (2,)))
     torch.testing.assert_close(denoise(flow, torch.ones(3, 2), 0.5, torch.zeros(3, 2)), torch.full((3, 2), 0.75))
+
+
+def test_a_density_that_is_flat_leaves_the_data_as_they_are():
+    uniform = torch.distributions.Independent(torch.distributions.Uniform(torch.zeros(2), torch.ones(2)), 1)
+    y = torch.rand(3, 2)
+    for transform in (LUConv1x1(2), ActNorm(2, MLPConditioner(1, 4))):
+        torch.testing.assert_close(denoise(Flow(transform, (2,), base=uniform), y, 0.1, torch.zeros(3, 1)), y)
+    frozen = Flow(LUConv1x1(2), (2,), base=uniform).requires_grad_(False)
+    torch.testing.assert_close(denoise(frozen, y, 0.1), y)

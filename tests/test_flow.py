@@ -5,6 +5,7 @@ import math
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from nflows.distributions.normal import StandardNormal
@@ -158,6 +159,17 @@ def test_values_by_level_are_where_the_levels_end(channels, size, factor):
         assert reached.any()
         before = changed[0]
     assert before.all()
+
+
+@pytest.mark.parametrize("values", [torch.tensor(0.5), "12", 0.5, []])
+def test_values_by_level_are_several_numbers(values):
+    with pytest.raises(ValueError, match="by_level expects a value for each level"):
+        condflows.by_level(values, (3, 8, 8))
+
+
+def test_values_by_level_of_a_shape_of_another_library():
+    laid = condflows.by_level(torch.tensor([0.5, 0.8]), np.array([3, 8, 8]))
+    assert torch.equal(laid, condflows.by_level((0.5, 0.8), (3, 8, 8)))
 
 
 def test_a_generator_makes_samples_reproducible():

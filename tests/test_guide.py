@@ -1,5 +1,7 @@
 """Guidance: a flow whose conditioners go further from a context that says nothing."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -135,6 +137,10 @@ class Reads(Bijector):
 @pytest.mark.parametrize(("make", "error", "message"), [
     (lambda: guide(PairedFlow(Flow(ActNorm(2), (2,)), Flow(ActNorm(2), (2,))), 1, 0), TypeError, "got PairedFlow"),
     (lambda: guide(Flow(ActNorm(2), (2,)), float("nan"), 0), ValueError, "finite weight, got nan"),
+    (lambda: guide(pyramid_flow(), 1, math.nan), ValueError, "expects a finite value for nothing, got nan"),
+    (lambda: guide(pyramid_flow(), 1, 0.5).sample(1, LABELS), ValueError, "a context that can hold 0.5, .*int64"),
+    (lambda: guide(pyramid_flow(), 1, 300).sample(1, LABELS.byte()), ValueError, "that can hold 300, .*uint8"),
+    (lambda: guide(pyramid_flow(), 1, 2).sample(1, LABELS.bool()), ValueError, "that can hold 2, .*bool"),
     (lambda: guide(Flow(Reads(), (2,)), 1, 0), ValueError, "got Reads, which reads it itself"),
     (lambda: guide(Flow(ActNorm(2), (2,), base=MLPConditioner(2, 2)), 1, 0), ValueError, "a base that reads no"),
 ])
