@@ -93,7 +93,8 @@ def make_run(path, name="full_glow", **config):
     torch.manual_seed(0)
     model = MODELS[name](**arguments).to(memory_format=torch.channels_last)
     directory.create(path, {
-        "model": name, "model_arguments": arguments, "image_size": SIZE, "out": path, "batch_size": 4, "generated": 48,
+        "model": name, "model_arguments": arguments, "image_size": SIZE, "out": path, "batch_size": 4, "data": None,
+        "generated": 48,
         "seed": 3, "source_weight": 1e-4 if hasattr(model, "source") else None, "clip_norm": None,
         "learning_rate": 1e-3, "warmup_steps": 0, "linear_decay": False} | config)
     for seed, file in enumerate(weights.WEIGHTS.values()):

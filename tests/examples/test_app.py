@@ -201,17 +201,26 @@ def test_temperature_seed_and_painting_change_the_samples(run):
 
 
 def test_every_model_samples(tmp_path):
-    """Take a flow without a condition, and pix2pix, which has no likelihood, no temperature and takes 1 alone."""
+    """Take a flow without a condition, and models without likelihood, of which pix2pix takes temperature 1 alone."""
     page = page_of(make_run(tmp_path / "glow", "glow"), make_run(tmp_path / "pix2pix", "pix2pix"),
-                   make_run(tmp_path / "edges", boundaries=True))
+                   make_run(tmp_path / "edges", boundaries=True), make_run(tmp_path / "flow_matching", "flow_matching"))
     assert page.shelf.that_transfer == ["edges"]
     for name in page.shelf.names:
         status, pictures = last(page.sample(painting.encoded(halves()), name, 1, 0.5, 1.0, 0))
-        assert ("bits/dim" in pictures[1][1]) == (name != "pix2pix")
+        assert ("bits/dim" in pictures[1][1]) == (name not in ("pix2pix", "flow_matching"))
         assert ("temperature" in status) == (name != "pix2pix")
         assert "guidance" not in status
     assert page.has("pix2pix") == {"temperature": None, "guidance": None}
     assert page.has("glow") == {"temperature": 0.8, "guidance": None}
+    cold, warm = (last(page.sample(painting.encoded(halves()), "flow_matching", 1, temperature, 0.0, 0))[1][1][0]
+                  for temperature in (0.0, 1.0))
+    assert cold != warm
+
+
+def test_samples_without_their_noise_have_no_likelihood(tmp_path):
+    page = page_of(make_run(tmp_path / "noisy", noise=0.03))
+    _, pictures = last(page.sample(painting.encoded(halves()), "noisy", 1, 0.5, 0.0, 0))
+    assert pictures[1][1] == "without the noise, and so without a known likelihood"
 
 
 def test_a_mark_is_named_beside_the_samples(run):

@@ -78,3 +78,12 @@ def test_a_run_with_crops_goes_on_as_if_not_stopped(pairs, tmp_path):
     train.main([*options, "--crop", "1", "--out", str(tmp_path / "plain")])
     with pytest.raises(AssertionError):
         assert_same(tmp_path / "plain", tmp_path / "whole")
+
+
+def test_a_window_of_a_small_image_holds_a_pixel():
+    image = np.arange(6).reshape(2, 3, 1)
+    for start in np.linspace(0, 0.99, 34):
+        for size in (0.001, 0.2, 0.01 + 0.99 - start):
+            window = Window(start, start, size, size)
+            assert 0 not in cut(image, window).shape
+    assert cut(image, Window(0.5, 0.5, 0.1, 0.1)).item() == 3 + round(0.5 * 3)

@@ -389,3 +389,113 @@ def test_pairs_of_a_function(tmp_path):
 def test_functions_that_give_no_pairs(name, said):
     with refused(ValueError, said):
         opened(None, dataset=name)
+
+
+def test_a_module_that_imports_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "beside_pairs.py").write_text("import beside_help\n")
+    (tmp_path / "beside_help.py").touch()
+    with refused(ValueError, "No module named 'beside_help': beside_pairs imports it", "PYTHONPATH=."):
+        opened(None, dataset="beside_pairs:split")
+
+
+@pytest.mark.parametrize("name", ["Train", "training", "validation", "valid", "Val", "TEST", "eval"])
+@pytest.mark.parametrize("where", [
+    lambda root, split, side: root / side / split, lambda root, split, side: root / split / side,
+    lambda root, split, side: root / f"{split}{side}", lambda root, split, side: root / split,
+], ids=["A/train", "train/A", "trainA", "side by side"])
+def test_splits_of_almost_the_name_are_not_passed_over(tmp_path, where, name):
+    for split in ("train", name):
+        write_sides([where(tmp_path, split, side) for side in "AB"], range(2))
+    side = "left" if where(tmp_path, "x", "A") == where(tmp_path, "x", "B") else None
+    with refused(ValueError, "expected the splits train, val, test", f"found {name}"):
+        opened(tmp_path, side=side)
+
+
+@pytest.mark.parametrize("where", [
+    lambda root, split, side: root / side / split, lambda root, split, side: root / split / side,
+    lambda root, split, side: root / f"{split}{side}",
+], ids=["A/train", "train/A", "trainA"])
+def test_half_a_split_is_not_passed_over(tmp_path, where):
+    write_sides([where(tmp_path, "train", side) for side in "AB"], range(4))
+    write_sides([where(tmp_path, "val", "A")], range(2), endings=(".png",))
+    check(opened(tmp_path), range(4))
+    with refused(FileNotFoundError, "found no", str(where(tmp_path, "val", "B"))):
+        opened(tmp_path, "val")
+
+
+@pytest.mark.parametrize("folders_of", [("A", "B"), ("trainA", "trainB"), ("train", "train")])
+def test_pictures_beside_folders_are_said(tmp_path, folders_of):
+    write_sides([tmp_path / name for name in folders_of], range(2), size=(6, 16))
+    write(tmp_path / "overview.png", picture(0, 0))
+    dataset = opened(tmp_path, side="left" if folders_of[0] == folders_of[1] else None)
+    assert dataset.notes == (f"not used, since they lie beside the folders: 1 pictures, first "
+                             f"{tmp_path / 'overview.png'}",)
+
+
+def test_rows_of_a_table_are_not_passed_over(tmp_path):
+    write_sides([tmp_path / side for side in "AB"], range(4))
+    table = tmp_path / "pairs.csv"
+    table.write_text("A/00.png,B/00.png,train\nA/01.png,B/01.png,\nA/02.png,B/02.png, \n")
+    check(opened(table), range(3))
+    table.write_text("A/00.png,B/00.png,train\nA/01.png,B/01.png,Train\n")
+    with refused(ValueError, "expected the splits train, val, test", "found Train"):
+        opened(table)
+    table.write_text("A/00.bmp,B/00.bmp\nA/01.png,B/01.png\n")
+    with refused(ValueError, "expected two columns of pictures", "A/00.bmp,B/00.bmp"):
+        opened(table)
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", ""])
+def test_a_side_of_what_has_no_halves_is_refused(tmp_path, name):
+    write_sides([tmp_path / side for side in "AB"], range(2))
+    (tmp_path / "pairs.csv").write_text("A/00.png,B/00.png\n")
+    with refused(ValueError, "--side left: expected images side by side", "leave it out"):
+        opened(tmp_path / name, side="left")
+
+
+def dictionaries(name):
+    return [{"image": picture(0, 0), "edges": picture(0, 1)}]
+
+
+def mapping(name):
+    return {"train": [(picture(0, 0), picture(0, 1))]}
+
+
+def broken_later(name):
+    return [(picture(0, 0), picture(0, 1)), (picture(1, 0),)]
+
+
+def channels_first(name):
+    return [(np.zeros((3, 32, 64), np.uint8), picture(0, 1))]
+
+
+class Nameless(list):
+    names = None
+
+
+def nameless(name):
+    return Nameless([(picture(0, 0), picture(0, 1))])
+
+
+def big_endian(name):
+    return [(picture(0, 0).astype(">u2"), picture(0, 1))]
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("dictionaries", "expected pairs (A, B), got dict"), ("mapping", "got dict without pair 0"),
+    ("channels_first", "of at most 32 channels"),
+])
+def test_functions_that_give_something_else(tmp_path, monkeypatch, name, said):
+    with refused(ValueError, said):
+        datasets.open_dataset(None, "train", SIZE, options=DataOptions(dataset=f"{__name__}:{name}"))
+
+
+def test_odd_sequences_of_pairs():
+    options = [DataOptions(dataset=f"{__name__}:{name}") for name in ("nameless", "big_endian", "broken_later")]
+    first, wide, broken = (datasets.open_dataset(None, "train", SIZE, options=each) for each in options)
+    assert first.names == ["train_000000"]
+    assert wide.pixels.condition.bits == 16
+    assert (wide[0]["condition"] == 0).all()
+    with refused(ValueError, "expected two images (A, B) as pair 1 of train"):
+        broken[1]

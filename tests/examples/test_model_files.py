@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pickle
 import re
@@ -649,6 +650,16 @@ def test_files_of_a_newer_version_say_so(read, installed, monkeypatch):
     with refused(ValueError, GOLDEN / "0.1.0" / "config.json", "condflows 0.1.0 wrote it", f"this is {installed}",
                  "pip install condflows==0.1.0"):
         read(GOLDEN / "0.1.0")
+
+
+@pytest.mark.parametrize(("option", "value"), [
+    ("tile", "yes"), ("boundaries", "no"), ("noise", -1.0), ("noise", math.nan),
+])
+def test_options_that_no_run_has_are_named(option, value, run, tmp_path):
+    config = configuration.read_config(run) | {option: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with refused(ValueError, tmp_path / "config.json", f"the {option} {value!r}"):
+        configuration.read_config(tmp_path)
 
 
 def test_a_newer_version_may_have_changed_everything(tmp_path):

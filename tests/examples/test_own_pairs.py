@@ -17,6 +17,7 @@ import train_classifier
 import transfer
 from condflows import bits_per_dim
 from streets.data import datasets, pictures
+from streets.runs.pretrained import Pretrained
 from streets.runs.run import Run
 from streets.runs.weights import load_model
 
@@ -343,3 +344,85 @@ def test_costs_are_those_of_the_images(grey, capsys):
         costs.append(float(capsys.readouterr().out.partition("c_flow: ")[2].partition(" million")[0]))
     assert costs[1] < costs[0]
     assert "got nothing: check the path" in line_of_mistake(train.main, capsys, "--dry-run", "--data", "nowhere")
+
+
+def test_runs_of_two_sides_are_evaluated_apart(tmp_path, capsys):
+    data, _, _, _ = side_by_side(tmp_path / "data")
+    runs = [tmp_path / side for side in ("left", "right")]
+    for run in runs:
+        train.main([*TINY, "--model", "c_flow", *map(str, data[:2]), "--side", run.name, "--out", str(run)])
+    assert "was trained with --side right and" in line_of_mistake(evaluate.main, capsys, *runs)
+    options = [str(runs[0]), "--repeats", "1", "--out", str(tmp_path / "out")]
+    evaluate.main(options)
+    said = line_of_mistake(evaluate.main, capsys, *options, "--keep", "--side", "right")
+    assert "side" in said
+    evaluate.main([*options, "--keep"])
+    two = tmp_path / "two"
+    write_rgb(two)  # folders A and B, in which there are no sides
+    evaluate.main([str(runs[0]), "--data", str(two), "--split", "train", "--repeats", "1", "--out", str(two / "out")])
+
+
+def test_an_exported_model_does_not_know_where_its_data_are(grey, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grey_pairs.py").write_text(
+        "import numpy as np\n\ndef split(name):\n"
+        "    return [tuple(np.zeros((2, 8, 16), np.uint8)) for _ in range(6)]\n")
+    train.main([*TINY, "--dataset", "grey_pairs:split", "--out", "own"])
+    for number, run in enumerate((Path("own"), grey[0])):
+        exported = tmp_path / f"exported_{number}"
+        Pretrained.from_run(run).save_pretrained(exported)
+        Pretrained.from_pretrained(exported).save_pretrained(tmp_path / f"again_{number}")
+        for model in (exported, tmp_path / f"again_{number}"):
+            for script, *more in ((sample, "--out", "out"), (evaluate,),
+                                  (transfer, "--content", "0", "--structure", "1", "--out", "out")):
+                said = line_of_mistake(script.main, capsys, model, *more)
+                assert "is an exported model, which does not say where its data are" in said
+
+
+def test_options_of_data_are_not_for_single_files(grey, tmp_path, capsys):
+    run, data = grey
+    file = data / "A" / "val" / "0.png"
+    for option in (["--side", "left"], ["--skip-unpaired"], ["--label-values", "ids"]):
+        said = line_of_mistake(sample.main, capsys, run, "--given", file, *option, "--out", tmp_path / "out")
+        assert f"{option[0]} is for data of many files" in said
+        said = line_of_mistake(transfer.main, capsys, run, "--content-photo", data / "B" / "val" / "0.png",
+                               "--content-label", file, "--structure-label", file, *option, "--out", tmp_path / "out")
+        assert f"{option[0]} is for data of many files" in said
+
+
+def test_files_of_a_folder_are_named_as_in_a_data_set(grey, tmp_path):
+    run, data = grey
+    for i in range(2):
+        for side in "AB":
+            image = pictures.values(data / side / "val" / f"{i}.png").squeeze()
+            write(tmp_path / "data" / side / f"street_{i}" / "0.png", image)
+    of_data, of_files = ["--data", tmp_path / "data", "--split", "train"], ["--given", tmp_path / "data" / "A"]
+    for name, options in (("of_data", of_data), ("of_files", of_files)):
+        sample.main([str(run), *map(str, options), "--samples", "1", "--out", str(tmp_path / name)])
+    for i in range(2):
+        first, second = (tmp_path / place / f"street_{i}_0_sample_0.png" for place in ("of_data", "of_files"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_training_does_not_go_on_with_images_of_another_kind(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for kind in (np.uint8, np.uint16):
+        for side in "AB":
+            for i in range(6):
+                write(tmp_path / kind.__name__ / side / f"{i}.png", rng.integers(0, 256, (8, 16), kind))
+    options = [*TINY, "--model", "c_flow", "--out", str(tmp_path / "run"), "--resume"]
+    train.main([*options, "--data", str(tmp_path / "uint8")])
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    said = line_of_mistake(train.main, capsys, *options, "--epochs", "2", "--data", tmp_path / "uint16")
+    assert "was trained on pairs of 1 channel of 8 bits" in said
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_an_exported_model_samples_as_a_run_does(grey):
+    run, model = Run(grey[0]), Pretrained.from_run(grey[0])
+    context = torch.rand(2, 1, 8, 16)
+    ours, theirs = (each.sample(2, context, (0.8, 0.9)[:run.levels], torch.Generator().manual_seed(0))
+                    for each in (model, run))
+    assert torch.equal(ours, theirs)
+    with pytest.raises(ValueError, match="not trained with --label-dropout"):
+        model.sample(1, context, guidance=1.0)

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 
-from streets.data import cityscapes, drawn, items, png, reading
+from streets.data import cityscapes, contents, drawn, items, png, reading
 from streets.data.label_sets import CITYSCAPES
 
 pytestmark = pytest.mark.timeout(120)
@@ -604,8 +604,8 @@ def test_bombs_are_refused_by_their_header(tmp_path, size):
 
 def test_files_of_absurd_length_are_refused_unread(tmp_path):
     path = written(tmp_path / "a.png", build(SAMPLES))
-    os.truncate(path, png.MOST_BYTES + 1)
-    refused(path, str(png.MOST_BYTES + 1), str(png.MOST_BYTES), "shrink")
+    os.truncate(path, contents.MOST_BYTES + 1)
+    refused(path, str(contents.MOST_BYTES + 1), str(contents.MOST_BYTES), "shrink")
 
 
 def test_memory_that_does_not_suffice(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from run_helpers import line_of_mistake, make_run, read, save, write, write_pairs
 
 import evaluate
@@ -15,9 +15,11 @@ import train
 import transfer
 from streets.config.data import DataOptions
 from streets.data import checking, pictures
+from streets.data.cityscapes import Cityscapes
 from streets.data.datasets import open_dataset
 from streets.data.parts import Part
 from streets.data.tiles import Tiles
+from streets.runs.pretrained import Pretrained
 from streets.runs.run import Run
 
 LARGE = (20, 70)
@@ -149,3 +151,70 @@ def test_no_tile_is_cut_again(root):
     assert isinstance(tiles, Tiles)
     with pytest.raises(ValueError, match="tiles are not cropped"):
         tiles.read(0, tiles.tiles[0][1])
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_sizes_are_those_that_are_read(tmp_path, turn, ending):
+    exif, path = Image.Exif(), tmp_path / f"a.{ending}"
+    exif[0x0112] = turn
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    assert pictures.size_of(path) == pictures.values(path).shape[:2] == ((20, 30) if turn < 5 else (30, 20))
+
+
+def test_sizes_of_unusual_files_are_those_that_are_read(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "a" * 3_000_000, zip=True)
+    Image.new("L", (7, 9)).save(tmp_path / "text.png", pnginfo=text)
+    xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    Image.new("L", (7, 9)).save(tmp_path / "xmp.jpg", xmp=xmp)
+    with (tmp_path / "new.npy").open("wb") as file:
+        np.lib.format.write_array(file, np.zeros((9, 7), np.uint8), version=(3, 0))
+    for path in tmp_path.iterdir():
+        assert pictures.size_of(path) == pictures.values(path).shape[:2] == (9, 7)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.png", b"\x89PNG\r\n\x1a\n"), ("b.jpg", b"no picture"), ("c.npy", b"no array"), ("d.webp", b""),
+    ("e.tif", b"II*\0\xff\xff\xff\xff"),
+])
+def test_what_has_no_size_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((ValueError, OSError), match=rf"^expected a readable .* in {tmp_path / name}, got"):
+        pictures.size_of(tmp_path / name)
+
+
+def test_a_pair_is_a_tile_only_if_it_cannot_be_read(root, monkeypatch):
+    def without_size(self, index):
+        raise ValueError("no size")
+    monkeypatch.setattr(Cityscapes, "size", without_size)
+    with pytest.raises(ValueError, match="no size"):
+        open_dataset(root, "val", TILE, options=DataOptions(tile=True))
+
+
+def test_an_exported_model_of_tiles_is_one(root, run, tmp_path):
+    Pretrained.from_run(run).save_pretrained(tmp_path / "exported")
+    label_map = next((root / "gtFine" / "val").rglob("*_labelIds.png"))
+    for number, model in enumerate((run, tmp_path / "exported")):
+        out = tmp_path / str(number)
+        sample.main([str(model), "--label-maps", str(label_map), "--samples", "1", "--out", str(out)])
+    first, second = (next((tmp_path / name).glob("*_sample_0.png")).read_bytes() for name in "01")
+    assert first == second
+    evaluate.main([str(run), str(tmp_path / "exported"), "--data", str(root), "--repeats", "1",
+                   "--out", str(tmp_path / "judged")])
+
+
+def test_a_data_set_of_samples_has_tiles_or_none(root, tmp_path, capsys):
+    whole, options = make_run(tmp_path / "whole", image_size=list(TILE)), ["--data", root, "--samples", "1"]
+    sample.main([str(whole), *map(str, options), "--augment", str(tmp_path / "set")])
+    said = line_of_mistake(sample.main, capsys, whole, *options, "--augment", tmp_path / "set", "--tile")
+    assert "was made with" in said
+    assert "tile" in said
+
+
+def test_a_file_is_read_at_its_own_size_where_tiles_are_asked_for(root, tmp_path):
+    whole = make_run(tmp_path / "whole", image_size=list(TILE))
+    label_map = next((root / "gtFine" / "val").rglob("*_labelIds.png"))
+    out = tmp_path / "out"
+    sample.main([str(whole), "--label-maps", str(label_map), "--tile", "--samples", "1", "--out", str(out)])
+    assert pictures.size_of(next(out.glob("*_sample_0.png"))) == (20, 68)

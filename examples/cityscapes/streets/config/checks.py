@@ -43,5 +43,5 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and len(value) == len(hints) and all(map(_fits, value, hints))
     if isinstance(value, bool):
         return hint is bool
-    kinds = {int: int, float: (int, float), NoneType: NoneType}
+    kinds = {bool: bool, int: int, float: (int, float), NoneType: NoneType}
     return isinstance(value, kinds.get(hint, str))

@@ -53,6 +53,12 @@ def cut(image: np.ndarray, window: Window | None) -> np.ndarray:
     if window is None:
         return image
     height, width = image.shape[:2]
-    top, left = round(window.top * height), round(window.left * width)
-    bottom, right = round((window.top + window.height) * height), round((window.left + window.width) * width)
+    top, bottom = _between(window.top, window.height, height)
+    left, right = _between(window.left, window.width, width)
     return image[top:bottom, left:right]
+
+
+def _between(start: float, share: float, length: int) -> tuple[int, int]:
+    """Return the first pixel of a part of a side, and that after its last, at least one."""
+    first = min(round(start * length), length - 1)
+    return first, max(round((start + share) * length), first + 1)

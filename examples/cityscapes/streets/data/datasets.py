@@ -20,8 +20,9 @@ from typing import Any
 
 from streets.config.data import DataOptions
 from streets.data.drawn import StreetScenes
+from streets.data.folders import SPLITS
 from streets.data.label_sets import CITYSCAPES
-from streets.data.layouts import SPLITS, recognize
+from streets.data.layouts import recognize
 from streets.data.own import open_own
 from streets.data.parts import Part, split_off, spread
 from streets.data.reading import LabelMaps
@@ -102,7 +103,10 @@ def _open_files(root: Path, split: str, image_size: Sequence[int], cities: Seque
     if split not in layout.splits:
         raise FileNotFoundError(f"expected the split {split} in {root}, got {layout.name} with "
                                 f"{', '.join(layout.splits) or 'no splits'}: choose one of these with --split")
-    return layout.splits[split](image_size, cities)
+    dataset = layout.splits[split](image_size, cities)
+    if split == "train":  # said once
+        dataset.notes = (*dataset.notes, *layout.notes)
+    return dataset
 
 
 def _check_no_maps(maps: LabelMaps | None, reason: str) -> None:

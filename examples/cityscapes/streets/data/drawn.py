@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from streets.data.folders import SPLITS
 from streets.data.items import Item, channels_first, checked_size, make_item
 from streets.data.pixels import PairPixels
 from streets.data.scenes import draw
-
-SPLITS = ("train", "val", "test")
 
 
 class StreetScenes(Dataset[Item]):

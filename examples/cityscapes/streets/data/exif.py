@@ -22,6 +22,11 @@ def upright(image: Image.Image, exif: bytes) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
+    """Return height and width of an image after it is made upright."""
+    return (width, height) if 5 <= orientation <= 8 else (height, width)
+
+
 def orientation(exif: bytes) -> int:
     """Read the orientation in an EXIF block, 1 (upright) where it has none or is damaged."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])

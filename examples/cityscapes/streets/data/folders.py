@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 
 from streets.data.pictures import ALL_SUFFIXES
 
+SPLITS = ("train", "val", "test")
+MEANT = (*SPLITS, "training", "trn", "valid", "validation", "eval", "dev", "testing", "tst")
+"""Names, in small letters, that may be meant as one of these."""
 OF_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX")
 """Names that systems leave in folders; those that begin with a dot are passed over too."""
 
@@ -22,6 +25,14 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
             if not entry.name.startswith(".") and entry.name not in OF_SYSTEMS:
                 (folders if entry.is_dir() else files).append(entry.name)
     return sorted(folders), sorted(files)
+
+
+def check_splits(names: Sequence[str], root: Path) -> None:
+    """Refuse names of splits that may be meant as train, val or test, and are others."""
+    for name in names:
+        if name not in SPLITS and name.lower() in MEANT:
+            raise ValueError(f"expected the splits {', '.join(SPLITS)} in {root}, found {name}: give it one of these "
+                             "names, or another one altogether if it is none of them")
 
 
 def files_below(folder: Path) -> list[str]:
@@ -74,9 +85,14 @@ def check_partners(alone: Sequence[Path], paired: int, wanted: str, skip: bool) 
     return [f"left out, without a partner: {len(alone)}, first {alone[0]}"]
 
 
+def flat_name(name: str) -> str:
+    """Turn a path into the name of a file, with underscores between folders."""
+    return "_".join(part for part in PurePath(name).parts if part not in ("/", "..", "."))
+
+
 def flat_names(names: Sequence[str]) -> list[str]:
     """Turn paths into names of files, with underscores between folders; two that become one are refused."""
-    flat = ["_".join(part for part in PurePath(name).parts if part not in ("/", "..", ".")) for name in names]
+    flat = [flat_name(name) for name in names]
     first: dict[str, str] = {}
     for name, path in zip(flat, names, strict=True):
         if name in first:

@@ -99,8 +99,12 @@ class Objects(NamedTuple):
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        pair = self.pairs[index]
-        return values_of(pair[0], self.place(index)[0]), values_of(pair[1], self.place(index)[1])
+        try:
+            first, second = self.pairs[index]
+        except (TypeError, ValueError, LookupError) as error:
+            raise ValueError(f"expected two images (A, B) as pair {index} of {self.origin}, got "
+                             f"{type(error).__name__}: {error}: return tuples of two images") from error
+        return values_of(first, self.place(index)[0]), values_of(second, self.place(index)[1])
 
     def place(self, index: int) -> tuple[object, object]:
         return f"A of pair {index} of {self.origin}", f"B of pair {index} of {self.origin}"
@@ -188,7 +192,9 @@ def values_of(image: Any, place: object) -> np.ndarray:
                              "give an array of uint8 or uint16")
         return pictures.values_of(Picture(image, *pictures.MODES[image.mode]))
     found = np.asarray(image)
-    if found.dtype not in (np.uint8, np.uint16) or found.ndim not in (2, 3) or not found.size:
+    whole = found.dtype.kind == "u" and found.dtype.itemsize <= 2 and found.ndim in (2, 3) and found.size
+    if not whole or (*found.shape, 1)[2] > pictures.MOST_CHANNELS:
         raise ValueError(f"expected an image of Pillow, or an array of uint8 or uint16 of shape (height, width) or "
-                         f"(height, width, channels), as {place}, got {found.dtype} of shape {found.shape}: convert it")
-    return found[..., None] if found.ndim == 2 else found
+                         f"(height, width, channels), of at most {pictures.MOST_CHANNELS} channels, as {place}, got "
+                         f"{found.dtype} of shape {found.shape}: convert it")
+    return (found[..., None] if found.ndim == 2 else found).astype(found.dtype.newbyteorder("="), copy=False)

@@ -19,7 +19,7 @@ from streets.data.cityscapes import Cityscapes, splits_of
 from streets.data.image_pairs import Halves, ImagePairs, TwoFiles
 from streets.data.reading import LabelMaps
 
-SPLITS = ("train", "val", "test")
+HALVES = "images side by side"
 KNOWN = ("leftImg8bit and gtFine (Cityscapes), A and B, or train, val and test of images side by side; see Your own "
          "pairs in examples/cityscapes/README.md")
 
@@ -30,6 +30,7 @@ class Layout(NamedTuple):
     name: str
     splits: Mapping[str, Callable[[Sequence[int], Sequence[str]], Any]]
     has_label_maps: bool = False
+    notes: Sequence[str] = ()
 
 
 def recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -> Layout:
@@ -37,6 +38,23 @@ def recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -
 
     Label maps are read as ``maps`` says, which other layouts have none of.
     """
+    layout = _recognize(root, options, maps)
+    if options.side is not None and layout.name != HALVES:
+        raise ValueError(f"--side {options.side}: expected images side by side in {root}, got {layout.name}: leave "
+                         "it out")
+    return layout
+
+
+def holds_halves(root: Path) -> bool:
+    """Tell if the pictures of a folder are two images side by side."""
+    try:
+        return _recognize(root, DataOptions(side="left")).name == HALVES
+    except (OSError, ValueError):  # told when it is opened
+        return False
+
+
+def _recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -> Layout:
+    """Recognize a layout, whatever ``--side`` says of it."""
     if root.suffix.lower() == ".csv" and root.is_file():
         return _table(root, options)
     if not root.is_dir():
@@ -45,12 +63,18 @@ def recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -
     names, files = folders.entries(root)
     if {PHOTOS, MAPS} & {*names, root.name}:
         splits = {split: partial(_cityscapes, root, split, options, maps) for split in splits_of(root)}
+        folders.check_splits([*splits], root)
         return Layout("Cityscapes", splits, has_label_maps=True)
-    sides = _two_sides(root, names)
-    if sides:
-        return Layout("A and B", {split: partial(_two_folders, a, b, options) for split, (a, b) in sides.items()})
-    halves = {name: root / name for name in names if name in SPLITS and _has_pictures(root / name)}
-    halves = halves or ({"train": root} if any(map(folders.is_picture, files)) else {})
+    loose = [root / file for file in filter(folders.is_picture, files)]
+    notes = [f"not used, since they lie beside the folders: {len(loose)} pictures, first {loose[0]}"] if loose else []
+    if sides := _two_sides(root, names):
+        return Layout("A and B", {split: partial(_two_folders, a, b, options) for split, (a, b) in sides.items()},
+                      notes=notes)
+    halves = {name: root / name for name in names if name in folders.SPLITS and _has_pictures(root / name)}
+    if halves:
+        folders.check_splits(names, root)
+    elif loose:
+        halves, notes = {"train": root}, []
     if not halves:
         raise FileNotFoundError(f"expected {KNOWN}; found {folders.described(root)} in {root}: rename what is there, "
                                 "or give --dataset MODULE:FUNCTION")
@@ -58,8 +82,8 @@ def recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -
         where = next(iter(halves.values()))
         raise ValueError(f"{where} has pictures, not the folders A and B: if each of them is two images side by side, "
                          "give --side left or --side right, the half that is given as A")
-    return Layout("images side by side", {name: partial(_side_by_side, folder, options.side, options)
-                                          for name, folder in halves.items()})
+    return Layout(HALVES, {name: partial(_side_by_side, folder, options.side, options)
+                           for name, folder in halves.items()}, notes=notes)
 
 
 def _two_sides(root: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
@@ -68,16 +92,22 @@ def _two_sides(root: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]
     if "A" in names and "B" in names:
         below = [folders.entries(side) for side in (a, b)]
         splits = sorted({name for side, _ in below for name in side})
-        if not set(splits) & set(SPLITS):
+        if not set(splits) & set(folders.SPLITS):
             return {"train": (a, b)}
+        folders.check_splits(splits, root)
         if loose := [side / file for side, (_, files) in zip((a, b), below, strict=True) for file in files]:
             raise ValueError(f"{loose[0]} lies beside the folders {', '.join(splits)}, so it is of no split "
                              f"({len(loose)} such files in all): move it into one of them")
         return {split: (a / split, b / split) for split in splits}
-    if joined := [split for split in SPLITS if f"{split}A" in names and f"{split}B" in names]:
-        return {split: (root / f"{split}A", root / f"{split}B") for split in joined}
-    return {split: (root / split / "A", root / split / "B") for split in names
-            if {"A", "B"} <= set(folders.entries(root / split)[0])}
+    if any({f"{split}A", f"{split}B"} <= {*names} for split in folders.SPLITS):
+        found = sorted({name[:-1] for name in names if name[-1] in "AB"})
+        folders.check_splits(found, root)
+        return {split: (root / f"{split}A", root / f"{split}B") for split in found if split}
+    below_splits = {name: {"A", "B"} & {*folders.entries(root / name)[0]} for name in names}
+    if all(len(sides) < 2 for sides in below_splits.values()):
+        return {}
+    folders.check_splits([name for name, sides in below_splits.items() if sides], root)
+    return {name: (root / name / "A", root / name / "B") for name, sides in below_splits.items() if sides}
 
 
 def _has_pictures(folder: Path) -> bool:
@@ -123,7 +153,7 @@ def _table(path: Path, options: DataOptions) -> Layout:
             rows = [row for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"expected a table in {path}, got {error}: save it as .csv in UTF-8") from error
-    if rows and not any(map(folders.is_picture, rows[0][:2])):  # titles
+    if rows and not any(PurePath(name.strip()).suffix for name in rows[0][:2]):  # titles
         rows = rows[1:]
     for row in rows:
         if len(row) not in (2, 3) or not all(map(folders.is_picture, row[:2])):
@@ -131,7 +161,8 @@ def _table(path: Path, options: DataOptions) -> Layout:
                              f"{','.join(row)[:200]}: write A,B or A,B,SPLIT")
     splits: dict[str, list[list[str]]] = {}
     for row in rows:
-        splits.setdefault(row[2].strip() if len(row) == 3 else "train", []).append(row)
+        splits.setdefault((row[2].strip() if len(row) == 3 else "") or "train", []).append(row)
+    folders.check_splits([*splits], path)
     return Layout("a table", {split: partial(_rows, path, of, options) for split, of in splits.items()})
 
 

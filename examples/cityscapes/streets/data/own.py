@@ -23,11 +23,16 @@ def open_own(name: str, split: str, image_size: Sequence[int]) -> ImagePairs | N
     if not (hasattr(pairs, "__len__") and hasattr(pairs, "__getitem__")) or not len(pairs):
         raise ValueError(f"--dataset {name}: expected a sequence of pairs for {split}, got {type(pairs).__name__} "
                          "without any: return a list, or an object with __len__ and __getitem__")
-    first = pairs[0]
+    try:
+        first = pairs[0]
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"--dataset {name}: expected a sequence of pairs for {split}, got {type(pairs).__name__} "
+                         "without pair 0: return a list, or an object with __len__ and __getitem__") from error
     if not isinstance(first, (tuple, list)) or len(first) != 2:
         raise ValueError(f"--dataset {name}: expected pairs (A, B), got {type(first).__name__} as the first of "
                          f"{split}: return tuples of two images")
-    names = [str(each) for each in getattr(pairs, "names", ())] or [f"{split}_{i:06d}" for i in range(len(pairs))]
+    given = getattr(pairs, "names", None) or ()
+    names = [str(each) for each in given] or [f"{split}_{i:06d}" for i in range(len(pairs))]
     if len(names) != len(pairs):
         raise ValueError(f"--dataset {name}: expected as many names as pairs of {split}, got {len(names)} and "
                          f"{len(pairs)}: give each pair a name, or none")
@@ -41,6 +46,11 @@ def find(name: str) -> Callable[[str], Any]:
         raise ValueError(f"--dataset {name}: expected MODULE:FUNCTION, for example my_pairs:open_split")
     try:
         found = getattr(_from_file(module) or importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        advice = ("give a function of a module in the working directory, or of one that is installed"
+                  if error.name == module.partition(".")[0] else
+                  f"{module} imports it; where it is in the working directory too, run with PYTHONPATH=.")
+        raise ValueError(f"--dataset {name}: {error}: {advice}") from error
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--dataset {name}: {error}: give a function of a module in the working directory, or of one "
                          "that is installed") from error

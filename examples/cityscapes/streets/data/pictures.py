@@ -7,15 +7,16 @@ pictures are upright as their EXIF says.
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
-from streets.data import png
-from streets.data.exif import upright
+from streets.data import contents, png
+from streets.data.exif import orientation, upright, upright_size
 from streets.data.png import Picture
 
 FORMATS = ("JPEG", "WEBP", "TIFF")
@@ -31,15 +32,15 @@ MODES = {"1": ("grey", 1), "L": ("grey", 8), "LA": ("grey with alpha", 8), "P": 
          "I;16L": ("grey", 16)}
 BITS_OF_SAMPLES = 258
 """Tag of a TIFF file: the bits of each channel, of which Pillow keeps 8 in colours."""
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-"""Readers of the header of an array, by the version of the format."""
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0, (3, 0): npy.read_array_header_2_0}
+"""Readers of the header of an array, by the version of the format; 3 differs from 2 in the names of fields alone."""
 MOST_CHANNELS = 32
 """Largest number of channels of an array."""
 
 
 def read(path: Path) -> Picture:
     """Read a picture. ValueErrors and OSErrors name the file, say what it is, and what to do."""
-    return png.decoded(path, WANTED, decode)
+    return contents.decoded(path, WANTED, decode)
 
 
 def decode(content: bytes) -> Picture:
@@ -62,8 +63,13 @@ def decode(content: bytes) -> Picture:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"one that is damaged or cut off ({reason}): fetch the file again") from error
     kind, depth = MODES[image.mode]
-    exif = image.info.get("exif", b"") if image.format != "TIFF" else b""  # Pillow turns TIFF files itself
-    return Picture(upright(image, exif.removeprefix(b"Exif\0\0")), kind, depth)
+    # Pillow turns TIFF files itself.
+    return Picture(image if image.format == "TIFF" else upright(image, _exif(image)), kind, depth)
+
+
+def _exif(image: Image.Image) -> bytes:
+    """Return the EXIF block of an opened picture."""
+    return image.info.get("exif", b"").removeprefix(b"Exif\0\0")
 
 
 def _check(image: Image.Image) -> None:
@@ -80,22 +86,39 @@ def _check(image: Image.Image) -> None:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Return height and width of a picture or of an array, upright, from its header alone.
+    """Return height and width of a picture or of an array, upright, from its header alone, as :func:`values` reads it.
 
-    ValueErrors and OSErrors are those of files that are no pictures.
+    ValueErrors and OSErrors name the file, say what it is, and what to do.
     """
-    if path.suffix.lower() == ".npy":
-        with path.open("rb") as file:
-            (height, width, *_), _, _ = header_of_array(file)
-        return height, width
+    array = path.suffix.lower() == ".npy"
+    with contents.named(path, "a readable .npy file" if array else WANTED), path.open("rb") as file:
+        if array:
+            shape, _, _ = header_of_array(file)
+            _check_shape(shape)
+            height, width, *_ = shape
+            return height, width
+        if file.read(len(png.SIGNATURE)) == png.SIGNATURE:
+            return png.size_of(file)
+        return _size_by_pillow(file)
+
+
+def _size_by_pillow(file: BinaryIO) -> tuple[int, int]:
+    """Return height and width, upright, of a picture of another format than PNG."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=("PNG", *FORMATS)) as image:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
-                return (image.width, image.height) if turned else (image.height, image.width)
+            with Image.open(file, formats=FORMATS) as image:
+                if isinstance(image, TiffImagePlugin.TiffImageFile):  # some releases of Pillow have turned its size
+                    height, width, turn = (image.tag_v2.get(tag, 1) for tag in (
+                        ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth, ExifTags.Base.Orientation))
+                    return upright_size(height, width, turn)
+                return upright_size(image.height, image.width, orientation(_exif(image)))
+        except Image.UnidentifiedImageError as error:
+            raise ValueError("one that is no such picture, or damaged: convert it to PNG") from error
         except Image.DecompressionBombError as error:
-            raise ValueError(f"{path} has more than {png.MOST_PIXELS} pixels: shrink it") from error
+            raise ValueError(f"an image of more than {png.MOST_PIXELS} pixels: shrink it") from error
+        except Exception as error:  # Pillow's errors of damaged files are of many kinds
+            raise ValueError(f"one that is damaged or cut off ({error}): fetch the file again") from error
 
 
 def values(path: Path) -> np.ndarray:
@@ -104,8 +127,8 @@ def values(path: Path) -> np.ndarray:
     Grey stays one channel, a palette is looked up, and transparency is dropped.
     """
     if path.suffix.lower() == ".npy":
-        return png.decoded(path, "a readable .npy file", decode_array)
-    return png.decoded(path, WANTED, lambda content: values_of(decode(content)))
+        return contents.decoded(path, "a readable .npy file", decode_array)
+    return contents.decoded(path, WANTED, lambda content: values_of(decode(content)))
 
 
 def values_of(picture: Picture) -> np.ndarray:
@@ -126,16 +149,21 @@ def decode_array(content: bytes) -> np.ndarray:
     shape, by_columns, kind = header_of_array(file)
     if kind.kind != "u" or kind.itemsize > 2:
         raise ValueError(f"an array of {kind}: save it as uint8 for 8 bits or uint16 for 16 bits")
-    if not (len(shape) in (2, 3) and min(shape) > 0 and (*shape, 1)[2] <= MOST_CHANNELS):
-        raise ValueError(f"an array of shape {shape}: save it as (height, width), or (height, width, channels) with at "
-                         f"most {MOST_CHANNELS} channels")
-    png.check_size(shape[1], shape[0])
+    _check_shape(shape)
     data = content[file.tell():]
     if len(data) != np.prod(shape, dtype=np.int64) * kind.itemsize:
         raise ValueError(f"one of {len(data)} bytes of values, too few or too many for an array of shape {shape}: save "
                          "it again")
     found = np.frombuffer(data, kind).reshape(shape, order="F" if by_columns else "C")
     return (found[..., None] if len(shape) == 2 else found).astype(kind.newbyteorder("="))
+
+
+def _check_shape(shape: Sequence[int]) -> None:
+    """Refuse an array that is no image, or too large a one."""
+    if not (len(shape) in (2, 3) and min(shape) > 0 and (*shape, 1)[2] <= MOST_CHANNELS):
+        raise ValueError(f"an array of shape {tuple(shape)}: save it as (height, width), or (height, width, channels) "
+                         f"with at most {MOST_CHANNELS} channels")
+    png.check_size(shape[1], shape[0])
 
 
 def header_of_array(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -10,20 +10,18 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image, PngImagePlugin
 
-from streets.data.exif import upright
+from streets.data import contents
+from streets.data.exif import orientation, upright, upright_size
 
 MOST_PIXELS = 2**26
 """Largest number of pixels; the photos of Cityscapes have 2**21. Reading such an image takes about a gigabyte."""
 MOST_SIDE = 2**16
 """Largest height and width of an image."""
-MOST_BYTES = 4 * MOST_PIXELS
-"""Largest size of a file."""
 MOST_CHUNKS = 2**18
 """Largest number of chunks in a file; usual programs write chunks of 4 KiB and more."""
 
@@ -70,20 +68,7 @@ class Picture(NamedTuple):
 
 def read(path: Path) -> Picture:
     """Read the picture of a PNG file. ValueErrors and OSErrors name the file, say what it is, and what to do."""
-    return decoded(path, "a readable PNG", decode)
-
-
-def decoded(path: Path, wanted: str, decode: Callable[[bytes], Any]) -> Any:
-    """Decode the bytes of a file. ValueErrors and OSErrors name the file, what was ``wanted``, and what to do."""
-    expected = f"expected {wanted} in {path}, got"
-    try:
-        return decode(_content(path))
-    except OSError as error:
-        raise type(error)(f"{expected} {error.strerror or error}: check path and permissions") from error
-    except ValueError as error:
-        raise ValueError(f"{expected} {error}") from error
-    except MemoryError as error:
-        raise OSError(f"{expected} an image too large for the memory that is left: shrink it") from error
+    return contents.decoded(path, "a readable PNG", decode)
 
 
 def decode(content: bytes) -> Picture:
@@ -122,6 +107,25 @@ def decode(content: bytes) -> Picture:
     return Picture(upright(image, chunks.get(b"eXIf", b"")), kind, depth)
 
 
+def size_of(file: BinaryIO) -> tuple[int, int]:
+    """Read height and width of a PNG file, upright, from its header and EXIF alone."""
+    file.seek(len(SIGNATURE))
+    found: dict[bytes, bytes] = {}
+    for _ in range(MOST_CHUNKS):
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if kind in (b"IHDR", b"eXIf"):
+            found[kind] = file.read(length)
+            length = 0
+        elif kind in (b"", b"IEND"):
+            break
+        file.seek(length + 4, os.SEEK_CUR)
+    width, height = struct.unpack_from(">II", found.get(b"IHDR", b"").ljust(8, b"\0"))
+    if not (width and height):
+        raise ValueError("one whose header is damaged: fetch the file again")
+    check_size(width, height)
+    return upright_size(height, width, orientation(found.get(b"eXIf", b"")))
+
+
 def of_another_format(content: bytes, advice: str) -> ValueError:
     """Make the error of a file that begins with none of the bytes that it should begin with."""
     for other, start in OTHERS.items():
@@ -136,17 +140,6 @@ def check_size(width: int, height: int) -> None:
     if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
         most = f"{MOST_PIXELS} pixels and sides of {MOST_SIDE}"
         raise Refused(f"an image of {height}x{width} where at most {most} are read: shrink it")
-
-
-def _content(path: Path) -> bytes:
-    """Read the bytes of a file, unless it is too large or no regular file."""
-    if not path.is_file():  # pipes would be waited for, and devices need not end
-        raise FileNotFoundError("a folder, pipe or device" if path.exists() else "no file")
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MOST_BYTES:
-            raise ValueError(f"a file of {size} bytes where at most {MOST_BYTES} are read: shrink it")
-        return file.read(size)
 
 
 def _chunks(content: bytes) -> dict[bytes, bytes]:

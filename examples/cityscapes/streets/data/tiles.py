@@ -27,7 +27,8 @@ class Tiles(Dataset[Item]):
         for index, name in enumerate(names):
             try:
                 rows, columns = dataset.size(index)
-            except (OSError, ValueError):  # told, or left out, as everywhere when the item is read
+            except (OSError, ValueError) as error:
+                self._check_unreadable(index, error)
                 self.tiles.append((index, Window(0, 0, 1, 1)))
                 self.names.append(name)
                 continue
@@ -41,6 +42,14 @@ class Tiles(Dataset[Item]):
                     self.names.append(f"{name}_{row}_{column}")
         self.notes = (*dataset.notes, f"{len(self)} tiles of {height}x{width} of {len(dataset)} pairs; what is left at "
                                       "the right and at the bottom is not used")
+
+    def _check_unreadable(self, index: int, error: Exception) -> None:
+        """Pass over a pair that cannot be read, which is told or left out later; else raise why it has no size."""
+        try:
+            self.dataset.read(index)
+        except (OSError, ValueError):
+            return
+        raise error
 
     def __len__(self) -> int:
         return len(self.tiles)

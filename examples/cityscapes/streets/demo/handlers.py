@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from streets.config.kinds import WITHOUT_TEMPERATURE
 from streets.data.items import Item
 from streets.demo import painting, sampling
 from streets.demo.progress import progress_of
@@ -47,7 +48,7 @@ class Handlers:
     def has(self, name: str) -> dict[str, float | None]:
         """Return the usual temperature and guidance of a run; None for what its model has not."""
         config = self.shelf.config(name)
-        return {"temperature": None if config["model"] == "pix2pix" else sampling.usual_temperature(config),
+        return {"temperature": None if config["model"] in WITHOUT_TEMPERATURE else sampling.usual_temperature(config),
                 "guidance": config.get("guidance", 0.0) if config.get("label_dropout") else None}
 
     def scene(self, source: str, number: float | None) -> str:
@@ -90,7 +91,7 @@ class Handlers:
         for number, sample in enumerate(sampling.samples(run, item, int(count), temperature, seed, guidance), 1):
             pictures.append((url(sample.image, run.wanted.bits), str(sample)))
             yield f"{number} of {count:.0f} samples are drawn ...{notes}", [*pictures]
-        settings = f", temperature {temperature:g}" * run.has_likelihood
+        settings = f", temperature {temperature:g}" * run.has_temperature
         settings += f", guidance {guidance:g}" * bool(run.guidance(1))
         yield f"{count:.0f} samples of {name}, seed {seed}{settings}.{notes}", pictures
 

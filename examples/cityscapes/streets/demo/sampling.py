@@ -24,11 +24,13 @@ class Sample(NamedTuple):
     image: Tensor
     """Image as it is in files."""
     bits: float | None
-    """Bits per dimension given the condition; None for a model without likelihood."""
+    """Bits per dimension given the condition; None where they are not known."""
+    without: str = "no likelihood"
+    """Text in their place."""
 
     def __str__(self) -> str:
         if self.bits is None:
-            return "no likelihood"
+            return self.without
         return f"{self.bits:.3f} bits/dim, log p {-self.bits * math.log(2) * self.image.numel():,.0f} nats"
 
 
@@ -36,11 +38,14 @@ def samples(run: Run, item: Item, count: int, temperature: float, seed: int, gui
     """Draw samples of a scene, which depend on their numbers, the seed and the scene's name alone."""
     if not 0 <= seed <= MOST["seed"]:
         raise ValueError(f"the seed {seed}: a whole number from 0 to {MOST['seed']} is needed")
-    temperature, guidance = temperature if run.has_likelihood else 1.0, run.guidance(guidance)
+    temperature, guidance = temperature if run.has_temperature else 1.0, run.guidance(guidance)
     check_temperature(temperature, run.name, run.levels)
     for number in range(count):
         image = draw(run, item, number, temperature, seed, guidance)
-        yield Sample(image, bits(run, item | {run.pairs().target: image}, seed) if run.has_likelihood else None)
+        if run.noise:
+            yield Sample(image, None, "without the noise, and so without a known likelihood")
+        else:
+            yield Sample(image, bits(run, item | {run.pairs().target: image}, seed) if run.has_likelihood else None)
 
 
 def bits(run: Run, item: Item, seed: int) -> float:

@@ -64,7 +64,7 @@ def evaluate(config: Config) -> dict[str, Any]:
             "judge": judge_name, "judge_weights": digest(config.judge_weights), "repeats": config.repeats,
             "draws": config.draws, "batch_size": config.batch_size, "seed": config.seed,
             "mean_colours_of": trained_on or None,
-        } | ({"tile": True} if options.tile else {})
+        } | ({"tile": True} if options.tile else {}) | ({"side": options.side} if options.side else {})
         results: dict[str, Any] = {"settings": settings, "runs": {}, "references": {}}
         if judge is not None:
             train_set = open_dataset(data, "train", size, config.generated, cities=trained_on, maps=maps,

@@ -20,6 +20,9 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
             raise ValueError(f"{run.path} and {first.path} are not both of pairs of images: evaluate them apart")
         if run.tile != first.tile:
             raise ValueError(f"{run.path} and {first.path} were not both trained on tiles: evaluate them apart")
+        if config.side is None and run.side != first.side:
+            raise ValueError(f"{run.path} was trained with --side {run.side} and {first.path} with --side "
+                             f"{first.side}: evaluate them apart, or choose with --side")
         if run.direction != first.direction:
             raise ValueError(f"{run.path} is {run.direction} and {first.path} is {first.direction}: evaluate them "
                              "apart")

@@ -55,6 +55,8 @@ def check_config(config: Any, where: object) -> None:
         reason = f"the model {config['model']!r} with {', '.join(sorted(unknown))}"
     elif wrong := misfits(Config, config):
         reason = f"the {wrong[0].replace('_', ' ')} {config[wrong[0]]!r}"
+    elif not 0 <= config.get("noise", 0.0) < 1:
+        reason = f"the noise {config['noise']!r}"
     else:
         try:
             label_sets.of_config(config)

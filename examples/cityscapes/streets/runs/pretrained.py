@@ -10,7 +10,7 @@ The files are those of a run, so evaluate.py, sample.py and transfer.py take suc
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,12 @@ except ImportError as error:
     raise ImportError("streets.runs.pretrained needs huggingface_hub: pip install 'condflows[hub]'") from error
 
 CONFIG = ("model", "model_arguments", "image_size", "direction", "boundaries", "dequantization", "nets", "cities",
-          "noise", "label_dropout", "guidance", "labels", "label_table", "label_values", "data", "data_statistics",
-          "pixels", "has_label_maps", "versions")
+          "tile", "noise", "label_dropout", "guidance", "labels", "label_table", "label_values", "data",
+          "data_statistics", "pixels", "has_label_maps", "versions")
 """Keys of a run's config.json that an exported one keeps; of data only that they were drawn, and no path."""
 DEFAULTS: dict[str, Any] = {"direction": "label2photo", "boundaries": False, "dequantization": "uniform",
-                            "nets": "float32", "cities": [], "noise": 0.0, "label_dropout": 0.0, "guidance": 0.0,
-                            "labels": "cityscapes", "label_table": None, "label_values": None, "data": None,
+                            "nets": "float32", "cities": [], "tile": False, "noise": 0.0, "label_dropout": 0.0,
+                            "guidance": 0.0, "labels": "cityscapes", "label_table": None, "label_values": None,
                             "pixels": PairPixels().as_stored(), "has_label_maps": True}
 """Values of the keys that older runs lack."""
 
@@ -98,7 +98,7 @@ class Pretrained(
         configuration.check_config(given, "config")
         if given["label_table"]:  # the table is kept, and no path
             given["labels"] = Path(given["labels"]).name
-        if given["data"] is not None:
+        if given.get("data") is not None or given.get("dataset") is not None:
             del given["data"]
         self.config: dict[str, Any] = {key: given[key] for key in CONFIG if key in given}
         self.model: Any = configuration.build_model(self.config, "config")
@@ -141,10 +141,19 @@ class Pretrained(
         """Return the log-density ``(batch,)`` of x_b given the context, in nats, if the model has one."""
         return self.model.log_prob(inputs, context)
 
-    def sample(self, num_samples: int, context: Context = None, temperature: float = 1.0,
-               generator: torch.Generator | None = None) -> Tensor:
-        """Draw samples ``(contexts, num_samples, channels, height, width)``; the noise of the training is removed."""
-        return samples.sample(self.model, num_samples, context, temperature, generator, noise=self.config["noise"])
+    def sample(self, num_samples: int, context: Context = None, temperature: float | Sequence[float] = 1.0,
+               generator: torch.Generator | None = None, guidance: float = 0.0) -> Tensor:
+        """Draw samples ``(contexts, num_samples, channels, height, width)``; the noise of the training is removed.
+
+        A ``temperature`` may be one for each level, finest first. ``guidance`` is the weight by which a model of
+        ``--label-dropout`` moves away from photos without labels.
+        """
+        if guidance and not self.config["label_dropout"]:
+            raise ValueError(f"guidance {guidance:g}: the model was not trained with --label-dropout, so it does not "
+                             "know photos without labels; leave it out")
+        channels = PairPixels.of_config(self.config).sides(self.config["direction"])[1].channels
+        return samples.sample(self.model, num_samples, context, temperature, generator, guidance, channels,
+                              self.config["noise"])
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
         """Write the README.md of the model."""

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from models import MODELS
 from streets.config.data import DataOptions, folder, options_of
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.data import label_sets
+from streets.data.layouts import holds_halves
 from streets.data.pairs import Pairs
 from streets.data.pictures import size_of
 from streets.data.pixels import PairPixels
@@ -39,7 +40,9 @@ class Run:
         self.given, self.wanted = self.pixels.sides(self.direction)
         self.reads_labels = self.config["model_arguments"].get("classes") is not None
         self.noise: float = self.config.get("noise", 0.0)
-        self.tile = options_of(self.config).tile
+        of_data = options_of(self.config)
+        self.tile = of_data.tile
+        self.side: Literal["left", "right"] | None = of_data.side
         self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
@@ -51,8 +54,8 @@ class Run:
     def options(self, given: DataOptions, data: Path | None) -> DataOptions:
         """Return the options to open ``data`` with: those that are given, else those of the training."""
         of_run, drawn = options_of(self.config), data is None and given.dataset is None
-        return DataOptions(side=given.side or of_run.side, dataset=given.dataset,
-                           tile=given.tile or (of_run.tile and not drawn),
+        side = given.side or (self.side if data is not None and holds_halves(Path(data)) else None)
+        return DataOptions(side=side, dataset=given.dataset, tile=given.tile or (self.tile and not drawn),
                            skip_unpaired=given.skip_unpaired or of_run.skip_unpaired)
 
     def check_data(self, dataset: Any) -> None:
@@ -122,12 +125,12 @@ class Run:
         return arguments.get("depth") or len(
             arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
 
-    def size_for(self, file: Path, asked: tuple[int, int] | None = None) -> tuple[int, int]:
+    def size_for(self, file: Path, asked: tuple[int, int] | None = None, tile: bool = False) -> tuple[int, int]:
         """Return the size to read a single file at: what is asked, else that of the training.
 
-        Of a model of tiles it is the file's own, rounded down to what the levels divide.
+        Of a model of tiles, or with ``tile``, it is the file's own, rounded down to what the levels divide.
         """
-        if asked or not self.tile:
+        if asked or not (self.tile or tile):
             return asked or self.image_size
         height, width = (side - side % 2**self.levels for side in size_of(file))
         return height, width

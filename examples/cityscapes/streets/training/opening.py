@@ -18,6 +18,7 @@ from streets.data import label_sets, loading
 from streets.data.crops import Crops
 from streets.data.labels import LabelSet
 from streets.data.pairs import Pairs
+from streets.data.pixels import PairPixels
 from streets.runs import checkpoints, directory
 from streets.runs.building import build
 from streets.runs.configuration import read_config
@@ -80,6 +81,9 @@ def open_training(config: Config, out: Path, stop: Stop, device: torch.device) -
     if processes.world() > 1:
         over_all_processes(model)
     checkpoint = last_checkpoint(out, device) if config.resume else None
+    if checkpoint is not None and (before := PairPixels.of_config(read_config(out))) != pixels:
+        raise ValueError(f"--resume: {out} was trained on pairs of {before}, and the data now are of {pixels}: restore "
+                         "the files, or begin another run")
     statistics = initialize(model, train_set, pairs, config) if checkpoint is None and main else {}
     objective = make_objective(model, config, pixels)
     decay = None if config.ema is None else get_ema_multi_avg_fn(config.ema)

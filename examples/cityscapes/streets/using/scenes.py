@@ -3,13 +3,13 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from streets.config.sampling import Config
 from streets.config.transfer import Config as TransferConfig
 from streets.data.datasets import open_split, say_notes, spread
-from streets.data.folders import files_below, is_picture
+from streets.data.folders import files_below, flat_name, is_picture
 from streets.data.image_pairs import read_image
 from streets.data.items import Item
 from streets.data.reading import LabelMaps, read_label_map, read_photo
@@ -56,8 +56,11 @@ def read_side(run: Run, kind: str, path: Path, size: Sequence[int], values: str 
     return read_label_map(path, size, LabelMaps(run.labels, values)) if kind == "condition" else read_photo(path, size)
 
 
-def files_of(run: Run, config: Config) -> list[Path]:
-    """Return the files of given images that options name, those of folders sorted; none for scenes of a data set."""
+def files_of(run: Run, config: Config) -> list[tuple[Path, str]]:
+    """Return the files of given images that options name, those of folders sorted; none for scenes of a data set.
+
+    Each comes with its path as from the folder that was given.
+    """
     wanted = "--given" if run.of_images else "--label-maps" if run.direction == "label2photo" else "--photos"
     by_option = {"--label-maps": config.label_maps, "--photos": config.photos, "--given": config.given}
     if any(paths for option, paths in by_option.items() if option != wanted):
@@ -66,15 +69,26 @@ def files_of(run: Run, config: Config) -> list[Path]:
     paths = by_option[wanted]
     if paths and (config.data or config.dataset or config.cities or config.indices or config.scenes is not None):
         raise ValueError(f"{wanted} are the scenes: leave out --data, --cities, --dataset, --indices and --scenes")
-    return [file for path in paths for file in (pictures_in(path) if path.is_dir() else [path])]
+    if paths:
+        check_no_options_of_data(run, config, wanted)
+    return [(path / file, file) if path.is_dir() else (path, path.name)
+            for path in paths for file in (pictures_in(path) if path.is_dir() else [path.name])]
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Return all files of a folder, which have to be pictures."""
+def check_no_options_of_data(run: Run, config: Config | TransferConfig, files: str) -> None:
+    """Refuse options that single files have no use for."""
+    given = {"--side": config.side, "--skip-unpaired": config.skip_unpaired, "--dataset": config.dataset,
+             "--label-values": run.of_images and config.label_values}
+    if unused := [option for option, value in given.items() if value]:
+        raise ValueError(f"{unused[0]} is for data of many files, and {files} are read as they are: leave it out")
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """Return the paths of all files of a folder, which have to be pictures, as from the folder."""
     files = files_below(folder)
     if others := [file for file in files if not is_picture(file)] or ([] if files else ["no file"]):
         raise ValueError(f"expected pictures alone in {folder}, got {others[0]}: give the files themselves")
-    return [folder / file for file in files]
+    return files
 
 
 def find(dataset: Any, scenes: Sequence[str]) -> list[int]:
@@ -91,12 +105,15 @@ def choose(run: Run, config: Config, size: Sequence[int]) -> tuple[Any, dict[str
     """Open the scenes and choose among them: return all items, and the indices of the chosen ones by name."""
     files = files_of(run, config)
     if files:
-        sizes = [run.size_for(file, config.image_size) for file in files]
+        sizes = [run.size_for(file, config.image_size, config.tile) for file, _ in files]
         if len({*sizes}) > 1:
             raise ValueError(f"the files are of {len({*sizes})} sizes, and a grid shows one: give files of one size, "
                              "or --image-size")
         run.check_size(sizes[0])
-        dataset: Any = [read_side(run, run.pairs().source, file, sizes[0], config.label_values) for file in files]
+        dataset: Any = [read_side(run, run.pairs().source, file, sizes[0], config.label_values) for file, _ in files]
+        if run.of_images:  # named as in a data set
+            for item, (_, place) in zip(dataset, files, strict=True):
+                item["name"] = flat_name(str(PurePath(place).with_suffix("")))
         places, names = list(range(len(files))), [item["name"] for item in dataset]
     else:
         dataset = open_scenes(run, config, size)

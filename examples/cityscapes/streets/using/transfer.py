@@ -14,7 +14,7 @@ from streets.runs.pictures import save_image
 from streets.runs.run import Run
 from streets.runs.samples import denoised
 from streets.using.drawing import save_grid, tensors
-from streets.using.scenes import find, open_run, open_scenes, read_side, with_data
+from streets.using.scenes import check_no_options_of_data, find, open_run, open_scenes, read_side, with_data
 
 REFUSED = {
     "glow": "it reads no label map, so every result would be the content as it was",
@@ -69,7 +69,8 @@ def choose(config: Config, run: Run, size: tuple[int, int]) -> list[tuple[Item, 
         if photo is None or label is None or structure is None or config.content or config.structure or config.data:
             raise ValueError("give --content-photo, --content-label and --structure-label together, or --data, "
                              "--content and --structure")
-        size = run.size_for(structure, config.image_size)
+        check_no_options_of_data(run, config, "single files")
+        size = run.size_for(structure, config.image_size, config.tile)
         run.check_size(size)
         read = partial(read_side, run, size=size, values=config.label_values)
         if not run.of_images:
