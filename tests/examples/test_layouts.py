@@ -412,6 +412,13 @@ def test_splits_of_almost_the_name_are_not_passed_over(tmp_path, where, name):
         opened(tmp_path, side=side)
 
 
+def test_folders_of_almost_the_names_of_splits_alone_are_no_parts_of_names(tmp_path):
+    for split in ("Train", "Val"):
+        write_sides([tmp_path / side / split for side in "AB"], range(2))
+    with refused(ValueError, "expected the splits train, val, test", "found Train"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("where", [
     lambda root, split, side: root / side / split, lambda root, split, side: root / split / side,
     lambda root, split, side: root / f"{split}{side}",

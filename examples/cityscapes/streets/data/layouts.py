@@ -92,9 +92,9 @@ def _two_sides(root: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]
     if "A" in names and "B" in names:
         below = [folders.entries(side) for side in (a, b)]
         splits = sorted({name for side, _ in below for name in side})
+        folders.check_splits(splits, root)
         if not set(splits) & set(folders.SPLITS):
             return {"train": (a, b)}
-        folders.check_splits(splits, root)
         if loose := [side / file for side, (_, files) in zip((a, b), below, strict=True) for file in files]:
             raise ValueError(f"{loose[0]} lies beside the folders {', '.join(splits)}, so it is of no split "
                              f"({len(loose)} such files in all): move it into one of them")
