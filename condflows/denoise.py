@@ -44,7 +44,7 @@ def denoise(flow: Flow | PairedFlow, inputs: Tensor, sigma: float, context: Cont
     """
     if not isinstance(flow, (Flow, PairedFlow)):
         raise TypeError(f"denoise expects a condflows.Flow or PairedFlow, got {type(flow).__name__}; build one")
-    if not isinstance(sigma, Real) or isinstance(sigma, bool) or not 0 < float(sigma) < math.inf:
+    if not isinstance(sigma, Real) or isinstance(sigma, bool) or not 0 < sigma < math.inf:
         raise ValueError(f"denoise expects a positive and finite sigma, got {sigma!r}; give that of the training")
     if not isinstance(inputs, Tensor):
         raise TypeError(f"denoise expects a tensor, got {type(inputs).__name__}; convert it with torch.as_tensor")
@@ -56,4 +56,4 @@ def denoise(flow: Flow | PairedFlow, inputs: Tensor, sigma: float, context: Cont
         if not log_prob.requires_grad:  # a density that is the same everywhere
             return noisy.detach()
         (score,) = torch.autograd.grad(log_prob, noisy, materialize_grads=True)
-        return (noisy + sigma**2 * score).detach()
+        return (noisy + float(sigma)**2 * score).detach()

@@ -138,7 +138,7 @@ def by_level(values: Sequence[float], shape: Sequence[int], factor: int = 2) -> 
     torch.Size([5, 3, 8, 12])
     """
     several = (isinstance(values, Tensor) and values.ndim == 1) or isinstance(values, Sequence)
-    if not several or isinstance(values, str) or len(values) == 0:
+    if not several or isinstance(values, (str, bytes)) or len(values) == 0:
         raise ValueError(f"by_level expects a value for each level, finest first, got {values!r}; pass a tuple of them")
     if len(shape) == 0 or not all(isinstance(n, Integral) and n > 0 for n in shape):
         raise ValueError(f"by_level expects the shape of one sample, in whole numbers, got {tuple(shape)}; pass "

@@ -412,6 +412,13 @@ def test_splits_of_almost_the_name_are_not_passed_over(tmp_path, where, name):
         opened(tmp_path, side=side)
 
 
+def test_folders_of_almost_the_names_of_splits_beside_a_picture(tmp_path):
+    for place in ("Train", "Validation", ""):
+        write_sides([tmp_path / place], range(2), endings=(".png",))
+    with refused(ValueError, "expected the splits train, val, test", "found Train"):
+        opened(tmp_path, side="left")
+
+
 def test_folders_of_almost_the_names_of_splits_alone_are_no_parts_of_names(tmp_path):
     for split in ("Train", "Val"):
         write_sides([tmp_path / side / split for side in "AB"], range(2))
@@ -435,9 +442,11 @@ def test_half_a_split_is_not_passed_over(tmp_path, where):
 def test_pictures_beside_folders_are_said(tmp_path, folders_of):
     write_sides([tmp_path / name for name in folders_of], range(2), size=(6, 16))
     write(tmp_path / "overview.png", picture(0, 0))
-    dataset = opened(tmp_path, side="left" if folders_of[0] == folders_of[1] else None)
-    assert dataset.notes == (f"not used, since they lie beside the folders: 1 pictures, first "
-                             f"{tmp_path / 'overview.png'}",)
+    options = DataOptions(side="left" if folders_of[0] == folders_of[1] else None)
+    said = f"not used, since they lie beside the folders: 1 pictures, first {tmp_path / 'overview.png'}"
+    assert datasets.open_dataset(tmp_path, "train", SIZE, options=options).notes == (said,)
+    assert said in datasets.open_dataset(tmp_path, "train", SIZE, options=options, hold_out=True).notes
+    assert said not in datasets.open_dataset(tmp_path, "val", SIZE, options=options).notes
 
 
 def test_rows_of_a_table_are_not_passed_over(tmp_path):
@@ -445,6 +454,8 @@ def test_rows_of_a_table_are_not_passed_over(tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text("A/00.png,B/00.png,train\nA/01.png,B/01.png,\nA/02.png,B/02.png, \n")
     check(opened(table), range(3))
+    table.write_text("A/00.png , B/00.png, train\n ,\n\nA/01.png,B/01.png\n")
+    check(opened(table), range(2))
     table.write_text("A/00.png,B/00.png,train\nA/01.png,B/01.png,Train\n")
     with refused(ValueError, "expected the splits train, val, test", "found Train"):
         opened(table)
@@ -485,6 +496,14 @@ def nameless(name):
     return Nameless([(picture(0, 0), picture(0, 1))])
 
 
+class Named(list):
+    names = np.array(["first", "second"])
+
+
+def named(name):
+    return Named([(picture(i, 0), picture(i, 1)) for i in range(2)])
+
+
 def big_endian(name):
     return [(picture(0, 0).astype(">u2"), picture(0, 1))]
 
@@ -499,9 +518,11 @@ def test_functions_that_give_something_else(tmp_path, monkeypatch, name, said):
 
 
 def test_odd_sequences_of_pairs():
-    options = [DataOptions(dataset=f"{__name__}:{name}") for name in ("nameless", "big_endian", "broken_later")]
-    first, wide, broken = (datasets.open_dataset(None, "train", SIZE, options=each) for each in options)
+    names = "nameless", "named", "big_endian", "broken_later"
+    options = [DataOptions(dataset=f"{__name__}:{name}") for name in names]
+    first, second, wide, broken = (datasets.open_dataset(None, "train", SIZE, options=each) for each in options)
     assert first.names == ["train_000000"]
+    assert second.names == ["first", "second"]
     assert wide.pixels.condition.bits == 16
     assert (wide[0]["condition"] == 0).all()
     with refused(ValueError, "expected two images (A, B) as pair 1 of train"):

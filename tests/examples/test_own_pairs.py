@@ -16,10 +16,12 @@ import train
 import train_classifier
 import transfer
 from condflows import bits_per_dim
+from streets.config.data import DataOptions
 from streets.data import datasets, pictures
 from streets.runs.pretrained import Pretrained
 from streets.runs.run import Run
 from streets.runs.weights import load_model
+from streets.using.inspection import sheet_size
 
 TINY = ["--image-size", "8", "16", "--steps", "1", "1", "--width", "4", "--batch-size", "4", "--epochs", "1",
         "--init-pairs", "4", "--device", "cpu", "--temperature", "1"]
@@ -158,6 +160,15 @@ def test_an_inspection_says_what_there_is(tmp_path, capsys, make, files):
     assert f"A and B: {channels[0]} channel" in said
     assert "all of these can be read" in said
     assert np.array(Image.open(tmp_path / "sheet.png")).shape[2] == 3
+
+
+def test_a_sheet_of_halves_has_their_proportions(tmp_path):
+    side_by_side(tmp_path)
+    dataset = datasets.open_dataset(tmp_path, "train", (8, 8), options=DataOptions(side="left"))
+    assert sheet_size(dataset, 128) == (128, 256)
+    for path in (tmp_path / "train").iterdir():
+        path.write_bytes(b"")
+    assert sheet_size(dataset, 128) == (128, 128)
 
 
 def test_an_inspection_of_a_function(tmp_path, capsys, monkeypatch):
@@ -351,7 +362,8 @@ def test_runs_of_two_sides_are_evaluated_apart(tmp_path, capsys):
     runs = [tmp_path / side for side in ("left", "right")]
     for run in runs:
         train.main([*TINY, "--model", "c_flow", *map(str, data[:2]), "--side", run.name, "--out", str(run)])
-    assert "was trained with --side right and" in line_of_mistake(evaluate.main, capsys, *runs)
+    said = line_of_mistake(evaluate.main, capsys, *runs)
+    assert f"{runs[1]} was trained with --side right and {runs[0]} with --side left" in said
     options = [str(runs[0]), "--repeats", "1", "--out", str(tmp_path / "out")]
     evaluate.main(options)
     said = line_of_mistake(evaluate.main, capsys, *options, "--keep", "--side", "right")
@@ -359,7 +371,12 @@ def test_runs_of_two_sides_are_evaluated_apart(tmp_path, capsys):
     evaluate.main([*options, "--keep"])
     two = tmp_path / "two"
     write_rgb(two)  # folders A and B, in which there are no sides
-    evaluate.main([str(runs[0]), "--data", str(two), "--split", "train", "--repeats", "1", "--out", str(two / "out")])
+    options = ["--data", str(two), "--split", "train", "--repeats", "1", "--out", str(two / "out")]
+    evaluate.main([*map(str, runs), *options])
+    Pretrained.from_run(runs[0]).save_pretrained(tmp_path / "exported")
+    both = [str(runs[0]), str(tmp_path / "exported"), "--data", str(data[1]), "--repeats", "1"]
+    assert "choose with --side" in line_of_mistake(evaluate.main, capsys, *both)
+    evaluate.main([*both, "--side", "left", "--out", str(tmp_path / "both")])
 
 
 def test_an_exported_model_does_not_know_where_its_data_are(grey, tmp_path, monkeypatch, capsys):
@@ -426,3 +443,17 @@ def test_an_exported_model_samples_as_a_run_does(grey):
     assert torch.equal(ours, theirs)
     with pytest.raises(ValueError, match="not trained with --label-dropout"):
         model.sample(1, context, guidance=1.0)
+    with pytest.raises(ValueError, match="has 2 levels; give one temperature for all"):
+        model.sample(1, context, (0.8, 0.9, 1.0))
+
+
+def test_temperatures_of_levels_without_a_context(tmp_path):
+    model = Pretrained.from_run(make_run(tmp_path / "run", "glow"))
+    with pytest.raises(ValueError, match="give one temperature for all levels"):
+        model.sample(1, None, (0.8, 0.9))
+
+
+@pytest.mark.parametrize("option", [["--side", "left"], ["--skip-unpaired"]])
+def test_options_of_files_are_for_files(option, tmp_path, capsys):
+    said = line_of_mistake(train.main, capsys, *TINY, "--generated", "8", *option, "--out", tmp_path / "run")
+    assert f"{option[0]} is for files of --data" in said

@@ -1,6 +1,7 @@
 """Tiles of images that are larger than what a model is trained on."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -170,8 +171,16 @@ def test_sizes_of_unusual_files_are_those_that_are_read(tmp_path):
     Image.new("L", (7, 9)).save(tmp_path / "xmp.jpg", xmp=xmp)
     with (tmp_path / "new.npy").open("wb") as file:
         np.lib.format.write_array(file, np.zeros((9, 7), np.uint8), version=(3, 0))
+    Image.new("L", (7, 9)).save(tmp_path / "xmp.tif", tiffinfo={700: xmp})
     for path in tmp_path.iterdir():
-        assert pictures.size_of(path) == pictures.values(path).shape[:2] == (9, 7)
+        assert pictures.size_of(path) == pictures.values(path).shape[:2]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: None])
+def test_what_is_no_file_has_no_size(tmp_path, make):
+    make(tmp_path / "a.png")
+    with pytest.raises(OSError, match=r"got (a folder, pipe or device|no file)"):
+        pictures.size_of(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(("name", "content"), [
@@ -212,9 +221,11 @@ def test_a_data_set_of_samples_has_tiles_or_none(root, tmp_path, capsys):
     assert "tile" in said
 
 
-def test_a_file_is_read_at_its_own_size_where_tiles_are_asked_for(root, tmp_path):
+def test_a_file_is_read_at_its_own_size_where_tiles_are_asked_for(root, tmp_path, capsys):
     whole = make_run(tmp_path / "whole", image_size=list(TILE))
     label_map = next((root / "gtFine" / "val").rglob("*_labelIds.png"))
+    assert "leave out --image-size, or --tile" in line_of_mistake(
+        sample.main, capsys, whole, "--label-maps", label_map, "--tile", "--image-size", "8", "16", "--out", tmp_path)
     out = tmp_path / "out"
     sample.main([str(whole), "--label-maps", str(label_map), "--tile", "--samples", "1", "--out", str(out)])
     assert pictures.size_of(next(out.glob("*_sample_0.png"))) == (20, 68)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MOST_BYTES = 2**28
 """Largest size of a file."""
@@ -30,11 +30,16 @@ def named(path: Path, wanted: str) -> Iterator[None]:
         raise OSError(f"{expected} an image too large for the memory that is left: shrink it") from error
 
 
-def _content(path: Path) -> bytes:
-    """Read the bytes of a file, unless it is too large or no regular file."""
+def opened(path: Path) -> BinaryIO:
+    """Open a regular file."""
     if not path.is_file():  # pipes would be waited for, and devices need not end
         raise FileNotFoundError("a folder, pipe or device" if path.exists() else "no file")
-    with path.open("rb") as file:
+    return path.open("rb")
+
+
+def _content(path: Path) -> bytes:
+    """Read the bytes of a file, unless it is too large or no regular file."""
+    with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
             raise ValueError(f"a file of {size} bytes where at most {MOST_BYTES} are read: shrink it")

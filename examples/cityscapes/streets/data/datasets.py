@@ -22,7 +22,7 @@ from streets.config.data import DataOptions
 from streets.data.drawn import StreetScenes
 from streets.data.folders import SPLITS
 from streets.data.label_sets import CITYSCAPES
-from streets.data.layouts import recognize
+from streets.data.layouts import Layout, recognize
 from streets.data.own import open_own
 from streets.data.parts import Part, split_off, spread
 from streets.data.reading import LabelMaps
@@ -44,6 +44,8 @@ def open_dataset(root: str | Path | None, split: str, image_size: Sequence[int],
     if options.tile and (root is not None or options.dataset is not None):
         whole = dataclasses.replace(options, tile=False)
         return Tiles(open_dataset(root, split, image_size, length, seed, cities, maps, whole, hold_out))
+    if root is None and (unused := [name for name in ("side", "skip_unpaired") if getattr(options, name)]):
+        raise ValueError(f"--{unused[0].replace('_', '-')} is for files of --data, and there are none: leave it out")
     if options.dataset is not None:
         _check_no_maps(maps, "pairs of --dataset have no label maps; leave it out")
         return _open_own(root, options.dataset, split, image_size, cities, hold_out)
@@ -99,13 +101,16 @@ def _open_files(root: Path, split: str, image_size: Sequence[int], cities: Seque
     if (split == "val" or (split == "train" and hold_out)) and "val" not in layout.splits and "train" in layout.splits:
         whole = layout.splits["train"](image_size, ())
         named = layout.splits["train"](image_size, cities).names if cities and split == "train" else None
-        return split_off(whole, split, named)
+        return _with_notes(split_off(whole, split, named), split, layout)
     if split not in layout.splits:
         raise FileNotFoundError(f"expected the split {split} in {root}, got {layout.name} with "
                                 f"{', '.join(layout.splits) or 'no splits'}: choose one of these with --split")
-    dataset = layout.splits[split](image_size, cities)
-    if split == "train":  # said once
-        dataset.notes = (*dataset.notes, *layout.notes)
+    return _with_notes(layout.splits[split](image_size, cities), split, layout)
+
+
+def _with_notes(dataset: Any, split: str, layout: Layout) -> Any:
+    """Add the notes on the whole of the data to those of train, so that they are said once."""
+    dataset.notes = (*dataset.notes, *(layout.notes if split == "train" else ()))
     return dataset
 
 

@@ -74,6 +74,7 @@ def _recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) 
     if halves:
         folders.check_splits(names, root)
     elif loose:
+        folders.check_splits(names, root)
         halves, notes = {"train": root}, []
     if not halves:
         raise FileNotFoundError(f"expected {KNOWN}; found {folders.described(root)} in {root}: rename what is there, "
@@ -150,10 +151,10 @@ def _table(path: Path, options: DataOptions) -> Layout:
     """Read a .csv file: two columns of paths, A and B, as from its folder, and perhaps a third one of splits."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"expected a table in {path}, got {error}: save it as .csv in UTF-8") from error
-    if rows and not any(PurePath(name.strip()).suffix for name in rows[0][:2]):  # titles
+    if rows and not any(PurePath(name).suffix for name in rows[0][:2]):  # titles
         rows = rows[1:]
     for row in rows:
         if len(row) not in (2, 3) or not all(map(folders.is_picture, row[:2])):
@@ -161,7 +162,7 @@ def _table(path: Path, options: DataOptions) -> Layout:
                              f"{','.join(row)[:200]}: write A,B or A,B,SPLIT")
     splits: dict[str, list[list[str]]] = {}
     for row in rows:
-        splits.setdefault((row[2].strip() if len(row) == 3 else "") or "train", []).append(row)
+        splits.setdefault((row[2] if len(row) == 3 else "") or "train", []).append(row)
     folders.check_splits([*splits], path)
     return Layout("a table", {split: partial(_rows, path, of, options) for split, of in splits.items()})
 
@@ -170,7 +171,7 @@ def _rows(path: Path, rows: Sequence[Sequence[str]], options: DataOptions, size:
           cities: Sequence[str]) -> Any:
     """Open pairs that are named in the rows of a table; the file of B names a pair, since A may be in several."""
     _check_no_cities(cities)
-    pairs = [(path.parent / row[0].strip(), path.parent / row[1].strip(), row[1].strip()) for row in rows]
+    pairs = [(path.parent / row[0], path.parent / row[1], row[1]) for row in rows]
     # Of each folder once: asking for each file would take long on the disk of another machine.
     there = {folder: set(folders.entries(folder)[1]) if folder.is_dir() else set()
              for folder in {file.parent for a, b, _ in pairs for file in (a, b)}}

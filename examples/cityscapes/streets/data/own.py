@@ -31,8 +31,8 @@ def open_own(name: str, split: str, image_size: Sequence[int]) -> ImagePairs | N
     if not isinstance(first, (tuple, list)) or len(first) != 2:
         raise ValueError(f"--dataset {name}: expected pairs (A, B), got {type(first).__name__} as the first of "
                          f"{split}: return tuples of two images")
-    given = getattr(pairs, "names", None) or ()
-    names = [str(each) for each in given] or [f"{split}_{i:06d}" for i in range(len(pairs))]
+    given = getattr(pairs, "names", None)
+    names = [str(each) for each in (() if given is None else given)] or [f"{split}_{i:06d}" for i in range(len(pairs))]
     if len(names) != len(pairs):
         raise ValueError(f"--dataset {name}: expected as many names as pairs of {split}, got {len(names)} and "
                          f"{len(pairs)}: give each pair a name, or none")

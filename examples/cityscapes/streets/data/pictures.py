@@ -91,7 +91,7 @@ def size_of(path: Path) -> tuple[int, int]:
     ValueErrors and OSErrors name the file, say what it is, and what to do.
     """
     array = path.suffix.lower() == ".npy"
-    with contents.named(path, "a readable .npy file" if array else WANTED), path.open("rb") as file:
+    with contents.named(path, "a readable .npy file" if array else WANTED), contents.opened(path) as file:
         if array:
             shape, _, _ = header_of_array(file)
             _check_shape(shape)
@@ -109,9 +109,8 @@ def _size_by_pillow(file: BinaryIO) -> tuple[int, int]:
         try:
             with Image.open(file, formats=FORMATS) as image:
                 if isinstance(image, TiffImagePlugin.TiffImageFile):  # some releases of Pillow have turned its size
-                    height, width, turn = (image.tag_v2.get(tag, 1) for tag in (
-                        ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth, ExifTags.Base.Orientation))
-                    return upright_size(height, width, turn)
+                    height, width = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth))
+                    return upright_size(height, width, image.getexif().get(ExifTags.Base.Orientation, 1))
                 return upright_size(image.height, image.width, orientation(_exif(image)))
         except Image.UnidentifiedImageError as error:
             raise ValueError("one that is no such picture, or damaged: convert it to PNG") from error

@@ -20,9 +20,6 @@ def common(models: list[Run], config: Config) -> tuple[str, tuple[int, int]]:
             raise ValueError(f"{run.path} and {first.path} are not both of pairs of images: evaluate them apart")
         if run.tile != first.tile:
             raise ValueError(f"{run.path} and {first.path} were not both trained on tiles: evaluate them apart")
-        if config.side is None and run.side != first.side:
-            raise ValueError(f"{run.path} was trained with --side {run.side} and {first.path} with --side "
-                             f"{first.side}: evaluate them apart, or choose with --side")
         if run.direction != first.direction:
             raise ValueError(f"{run.path} is {run.direction} and {first.path} is {first.direction}: evaluate them "
                              "apart")
@@ -43,7 +40,13 @@ def common_data(models: list[Run], config: Config) -> Path | None:
         if run.data(None, config.dataset) != first.data(None, config.dataset):
             raise ValueError(f"{run.path} was trained on {place.name_of(run.data(None))} and {first.path} on "
                              f"{place.name_of(first.data(None))}: choose with --data")
-    return first.data(config.data, config.dataset)
+    data = first.data(config.data, config.dataset)
+    sides = {run.path: run.options(config, data).side for run in models}
+    for path, side in sides.items():
+        if side != sides[first.path]:
+            raise ValueError(f"images side by side in {data}: {path} was trained with --side {side} and {first.path} "
+                             f"with --side {sides[first.path]}: evaluate them apart, or choose with --side")
+    return data
 
 
 def chosen_judge(config: Config, direction: str, of_images: bool = False) -> str | None:

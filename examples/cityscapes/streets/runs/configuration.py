@@ -67,6 +67,13 @@ def check_config(config: Any, where: object) -> None:
                      f"{install(writer) if writer is not None else 'give a run of train.py'}")
 
 
+def levels_of(config: Mapping[str, Any]) -> int:
+    """Return the number of levels of a model."""
+    arguments = config["model_arguments"]
+    return arguments.get("depth") or len(
+        arguments.get("steps") or inspect.signature(MODELS[config["model"]]).parameters["steps"].default)
+
+
 def other_version(config: Any) -> Version | None:
     """Return the version of condflows that wrote a configuration; None if it is this one, or unknown."""
     try:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from condflows.trace import Context
 from streets.config.kinds import WITHOUT_TEMPERATURE
+from streets.config.temperatures import check_temperature
 from streets.data.pixels import PairPixels
 from streets.runs import configuration, samples
 from streets.runs import weights as stored
@@ -99,7 +100,7 @@ class Pretrained(
         if given["label_table"]:  # the table is kept, and no path
             given["labels"] = Path(given["labels"]).name
         if given.get("data") is not None or given.get("dataset") is not None:
-            del given["data"]
+            given.pop("data", None)
         self.config: dict[str, Any] = {key: given[key] for key in CONFIG if key in given}
         self.model: Any = configuration.build_model(self.config, "config")
 
@@ -151,6 +152,7 @@ class Pretrained(
         if guidance and not self.config["label_dropout"]:
             raise ValueError(f"guidance {guidance:g}: the model was not trained with --label-dropout, so it does not "
                              "know photos without labels; leave it out")
+        check_temperature(temperature, self.config["model"], configuration.levels_of(self.config), "temperature")
         channels = PairPixels.of_config(self.config).sides(self.config["direction"])[1].channels
         return samples.sample(self.model, num_samples, context, temperature, generator, guidance, channels,
                               self.config["noise"])

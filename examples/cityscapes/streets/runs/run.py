@@ -1,6 +1,5 @@
 """A trained model and its run directory, to judge or to use."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from condflows.trace import Context
-from models import MODELS
 from streets.config.data import DataOptions, folder, options_of
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.data import label_sets
@@ -19,7 +17,7 @@ from streets.data.pictures import size_of
 from streets.data.pixels import PairPixels
 from streets.data.reading import LabelMaps
 from streets.runs import samples
-from streets.runs.configuration import read_config
+from streets.runs.configuration import levels_of, read_config
 from streets.runs.curves import Row, read_curves
 from streets.runs.weights import has_training, load_model, weights_file
 
@@ -54,9 +52,10 @@ class Run:
     def options(self, given: DataOptions, data: Path | None) -> DataOptions:
         """Return the options to open ``data`` with: those that are given, else those of the training."""
         of_run, drawn = options_of(self.config), data is None and given.dataset is None
-        side = given.side or (self.side if data is not None and holds_halves(Path(data)) else None)
-        return DataOptions(side=side, dataset=given.dataset, tile=given.tile or (self.tile and not drawn),
-                           skip_unpaired=given.skip_unpaired or of_run.skip_unpaired)
+        side = self.side if data is not None and holds_halves(Path(data)) else None
+        return DataOptions(side=given.side or side, dataset=given.dataset,
+                           tile=given.tile or (self.tile and not drawn),
+                           skip_unpaired=given.skip_unpaired or (of_run.skip_unpaired and data is not None))
 
     def check_data(self, dataset: Any) -> None:
         """Refuse data whose images are not of the kind that the model was trained on."""
@@ -121,9 +120,7 @@ class Run:
     @property
     def levels(self) -> int:
         """The number of levels of the model."""
-        arguments = self.config["model_arguments"]
-        return arguments.get("depth") or len(
-            arguments.get("steps") or inspect.signature(MODELS[self.name]).parameters["steps"].default)
+        return levels_of(self.config)
 
     def size_for(self, file: Path, asked: tuple[int, int] | None = None, tile: bool = False) -> tuple[int, int]:
         """Return the size to read a single file at: what is asked, else that of the training.

@@ -31,6 +31,9 @@ def sample(model: Any, number: int, context: Context, temperature: float | Seque
     if isinstance(model, FlowMatching):  # whose guidance is its own, and whose noise has no levels
         return model.sample(number, context, laid_out, generator, guidance)
     if isinstance(temperature, Sequence):
+        if context is None:
+            raise ValueError("temperatures of levels need a context, which has the size of the samples: give one "
+                             "temperature for all levels")
         laid_out = by_level(temperature, (channels, *context_tensors(context)[0].shape[2:]))
     drawn_by = guide(model, guidance, nothing=UNKNOWN) if guidance else model
     drawn = drawn_by.sample(number, context, laid_out, generator)

@@ -114,14 +114,13 @@ def tidy(root: Path, split: str) -> None:
 
 def settings(run: Run, config: Config, temperature: float | Sequence[float]) -> dict[str, Any]:
     """Return all settings that the bytes of a synthetic data set depend on."""
-    options = run.options(config, config.data)
     return as_stored({
         "run": run.path, "weights": config.weights, "sha256": files.sha256(run.weights),
         "device": run.device.type, "image_size": config.image_size or run.image_size, "temperature": temperature,
         "samples": config.samples, "seed": config.seed, "data": config.data, "split": config.split,
         "cities": config.cities or None, "guidance": config.guidance or None, "label_maps": config.label_maps,
         "label_values": config.label_values, "given": config.given or None, "dataset": config.dataset,
-        "side": options.side, "tile": options.tile or None, "skip_unpaired": options.skip_unpaired or None,
+        "side": config.side, "tile": config.tile or None, "skip_unpaired": config.skip_unpaired or None,
     })
 
 

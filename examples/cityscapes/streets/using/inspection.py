@@ -44,7 +44,7 @@ def inspect(config: Config) -> None:
             continue
         sizes = count_sizes(dataset, config.pairs)
         if size is None:  # all pictures of the sheet have one size, with the sides of the first split's files
-            size = dataset.image_size = sheet_size(sizes, config.height)
+            size = dataset.image_size = sheet_size(dataset, config.height)
         pixels = pixels or dataset.pixels
         items += tell(dataset, split, sizes, maps.labels, config)
     if pixels is None or not items:
@@ -72,10 +72,13 @@ def count_sizes(dataset: Any, pairs: int) -> Sizes:
     return sizes
 
 
-def sheet_size(sizes: Sizes, height: int) -> tuple[int, int]:
-    """Return a size of this height with the sides of most of the files of the first kind; a square without files."""
-    for counts in sizes.values():
-        (rows, columns), _ = counts.most_common(1)[0]
+def sheet_size(dataset: Any, height: int) -> tuple[int, int]:
+    """Return a size of this height with the proportions of the first image that is modelled and can be read."""
+    for place in range(len(dataset)):
+        try:
+            rows, columns = dataset.size(place)
+        except (OSError, ValueError):
+            continue
         return height, max(1, round(height * columns / rows))
     return height, height
 

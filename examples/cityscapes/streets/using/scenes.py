@@ -79,6 +79,8 @@ def check_no_options_of_data(run: Run, config: Config | TransferConfig, files: s
     """Refuse options that single files have no use for."""
     given = {"--side": config.side, "--skip-unpaired": config.skip_unpaired, "--dataset": config.dataset,
              "--label-values": run.of_images and config.label_values}
+    if config.tile and config.image_size:
+        raise ValueError("--tile reads single files at their own size: leave out --image-size, or --tile")
     if unused := [option for option, value in given.items() if value]:
         raise ValueError(f"{unused[0]} is for data of many files, and {files} are read as they are: leave it out")
 
