@@ -530,6 +530,25 @@ def test_a_run_of_images_samples_a_pair_of_its_data_or_a_file(of_images):
     assert abs(pixels(pictures[1][0])[..., 0] - (drawn[0] / 257).numpy()).max() <= 0.5
 
 
+def test_halves_of_the_runs_are_those_of_the_page(of_images, tmp_path):
+    halves = tmp_path / "halves"
+    for side in ("left", "right"):
+        make_run(tmp_path / side, image_size=[8, 16], side=side, data=str(halves), has_label_maps=False)
+    for split in ("train", "val"):
+        write(halves / split / "0.png", np.repeat(np.array([[[10] * 3, [20] * 3]], np.uint8), 4, axis=1))
+
+    def page(*runs, data=None):
+        found = shelf.Shelf([tmp_path / run for run in runs], "best", torch.device("cpu"))
+        found.check()
+        return serving.scenes_of(found, Config(runs=tuple(tmp_path / run for run in runs), data=data))
+
+    for run, value in (("left", 10), ("right", 20)):
+        assert (page(run).item("halves, val", 0, (8, 16))["condition"] == value).all()
+    with pytest.raises(ValueError, match="give runs that were trained with the same --side"):
+        page("left", "right")
+    assert page("left", "right", data=of_images / "data").count("data, val", (8, 16)) == 4
+
+
 def test_a_run_of_images_whose_data_have_gone_takes_files(of_images, tmp_path):
     gone = tmp_path / "place"
     shutil.copytree(of_images / "run", gone / "run")

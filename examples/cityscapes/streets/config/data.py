@@ -28,11 +28,15 @@ def layout_has_label_maps(data: Path | None, dataset: str | None) -> bool:
                                 or any(os.path.exists(data / name) for name in (PHOTOS, MAPS)))
 
 
+Side = Literal["left", "right"]
+"""Half of a picture of two images side by side."""
+
+
 @dataclass(kw_only=True)
 class DataOptions:
     """Options of data that are not in the Cityscapes layout."""
 
-    side: Literal["left", "right"] | None = None
+    side: Side | None = None
     """Half that is A, the given image, where each picture of --data is two images side by side."""
     dataset: str | None = None
     """Function of your own that opens the data, MODULE:FUNCTION, in place of --data: it gets the name of a split, and

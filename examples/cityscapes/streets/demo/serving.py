@@ -2,12 +2,14 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from streets.config.app import Config
-from streets.config.data import options_of
+from streets.config.data import Side, options_of
 from streets.data.label_sets import CITYSCAPES
+from streets.data.layouts import holds_halves
 from streets.data.reading import LabelMaps
 from streets.demo.first_run import FirstRun
 from streets.demo.handlers import Handlers
@@ -65,7 +67,18 @@ def scenes_of(shelf: Shelf, config: Config) -> Scenes:
         raise ValueError(f"{path} is a run of the labels {shelf.labels.name}, of which no scenes are generated: give "
                          "--data with some")
     maps = None if shelf.of_images else LabelMaps(shelf.labels, of_run.get("label_values"))
-    return Scenes(data, config.split, generated, maps, options_of(of_run))
+    return Scenes(data, config.split, generated, maps, replace(options_of(of_run), side=side_of(shelf, data)))
+
+
+def side_of(shelf: Shelf, data: Path | None) -> Side | None:
+    """Return the half of each picture that is A for all runs, where data are images side by side."""
+    if data is None or not holds_halves(data):
+        return None
+    sides: list[Side | None] = [options_of(shelf.config(name)).side for name in shelf.names]
+    if len({*sides}) > 1:
+        raise ValueError(f"{data} holds images side by side, of which not all runs take the same half as A: give runs "
+                         "that were trained with the same --side")
+    return sides[0]
 
 
 def find_gradio() -> None:

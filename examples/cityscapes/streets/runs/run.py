@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from condflows.trace import Context
-from streets.config.data import DataOptions, folder, options_of
+from streets.config.data import DataOptions, Side, folder, options_of
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.data import label_sets
 from streets.data.layouts import holds_halves
@@ -40,7 +40,7 @@ class Run:
         self.noise: float = self.config.get("noise", 0.0)
         of_data = options_of(self.config)
         self.tile = of_data.tile
-        self.side: Literal["left", "right"] | None = of_data.side
+        self.side: Side | None = of_data.side
         self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
