@@ -15,6 +15,12 @@ from streets.data.image_pairs import ImagePairs
 from streets.data.pixels import PairPixels, Pixels
 
 SIZE = (6, 8)
+TWO_FOLDERS = {
+    "A/train": lambda root, split, side: root / side / split, "train/A": lambda root, split, side: root / split / side,
+    "trainA": lambda root, split, side: root / f"{split}{side}",
+}
+"""Places of the images of a side of a split."""
+FOLDERS = TWO_FOLDERS | {"side by side": lambda root, split, side: root / split}
 
 
 def picture(number, side, size=SIZE, channels=3):
@@ -45,10 +51,7 @@ def check(dataset, numbers):
         assert item.keys() == {"name", "condition", "photo"}
 
 
-@pytest.mark.parametrize("where", [
-    lambda root, split, side: root / side / split, lambda root, split, side: root / split / side,
-    lambda root, split, side: root / f"{split}{side}",
-], ids=["A/train", "train/A", "trainA"])
+@pytest.mark.parametrize("where", TWO_FOLDERS.values(), ids=TWO_FOLDERS)
 def test_two_folders(tmp_path, where):
     for split, numbers in (("train", range(4)), ("val", (7, 9)), ("test", (8,))):
         write_sides([where(tmp_path, split, side) for side in "AB"], numbers)
@@ -400,10 +403,7 @@ def test_a_module_that_imports_what_lies_beside_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["Train", "training", "validation", "valid", "Val", "TEST", "eval"])
-@pytest.mark.parametrize("where", [
-    lambda root, split, side: root / side / split, lambda root, split, side: root / split / side,
-    lambda root, split, side: root / f"{split}{side}", lambda root, split, side: root / split,
-], ids=["A/train", "train/A", "trainA", "side by side"])
+@pytest.mark.parametrize("where", FOLDERS.values(), ids=FOLDERS)
 def test_splits_of_almost_the_name_are_not_passed_over(tmp_path, where, name):
     for split in ("train", name):
         write_sides([where(tmp_path, split, side) for side in "AB"], range(2))
@@ -426,10 +426,7 @@ def test_folders_of_almost_the_names_of_splits_alone_are_no_parts_of_names(tmp_p
         opened(tmp_path)
 
 
-@pytest.mark.parametrize("where", [
-    lambda root, split, side: root / side / split, lambda root, split, side: root / split / side,
-    lambda root, split, side: root / f"{split}{side}",
-], ids=["A/train", "train/A", "trainA"])
+@pytest.mark.parametrize("where", TWO_FOLDERS.values(), ids=TWO_FOLDERS)
 def test_half_a_split_is_not_passed_over(tmp_path, where):
     write_sides([where(tmp_path, "train", side) for side in "AB"], range(4))
     write_sides([where(tmp_path, "val", "A")], range(2), endings=(".png",))

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from streets.config.data import MAPS, PHOTOS, DataOptions
+from streets.config.data import MAPS, PHOTOS, DataOptions, Side
 from streets.data import folders
 from streets.data.cityscapes import Cityscapes, splits_of
 from streets.data.image_pairs import Halves, ImagePairs, TwoFiles
@@ -45,12 +45,14 @@ def recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -
     return layout
 
 
-def holds_halves(root: Path) -> bool:
-    """Tell if the pictures of a folder are two images side by side."""
+def side_in(root: Path | None, side: Side | None) -> Side | None:
+    """Return the side that a run takes as A, for data of images side by side; None for others, which have no sides."""
+    if root is None or side is None:
+        return None
     try:
-        return _recognize(root, DataOptions(side="left")).name == HALVES
+        return side if _recognize(root, DataOptions(side=side)).name == HALVES else None
     except (OSError, ValueError):  # told when it is opened
-        return False
+        return None
 
 
 def _recognize(root: Path, options: DataOptions, maps: LabelMaps | None = None) -> Layout:

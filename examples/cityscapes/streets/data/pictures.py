@@ -7,7 +7,8 @@ pictures are upright as their EXIF says.
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,14 +48,25 @@ def decode(content: bytes) -> Picture:
     """Decode the bytes of a picture. ValueErrors say what they are instead, and what to do."""
     if content.startswith(png.SIGNATURE):
         return png.decode(content)
+    with _opened_by_pillow(io.BytesIO(content)) as image:
+        _check(image)
+        image.load()
+    kind, depth = MODES[image.mode]
+    # Pillow turns TIFF files itself.
+    return Picture(image if image.format == "TIFF" else upright(image, _exif(image)), kind, depth)
+
+
+@contextmanager
+def _opened_by_pillow(file: BinaryIO) -> Iterator[Image.Image]:
+    """Open a picture of another format than PNG. ValueErrors say what it is instead, and what to do."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes and tags, which are looked at here
         try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check(image)
-                image.load()
+            with Image.open(file, formats=FORMATS) as image:
+                yield image
         except Image.UnidentifiedImageError as error:
-            raise png.of_another_format(content, "convert it to PNG") from error
+            file.seek(0)
+            raise png.of_another_format(file.read(16), "convert it to PNG") from error
         except Image.DecompressionBombError as error:
             raise ValueError(f"an image of more than {png.MOST_PIXELS} pixels: shrink it") from error
         except (png.Refused, MemoryError):
@@ -62,9 +74,6 @@ def decode(content: bytes) -> Picture:
         except Exception as error:  # Pillow's errors of damaged files are of many kinds
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"one that is damaged or cut off ({reason}): fetch the file again") from error
-    kind, depth = MODES[image.mode]
-    # Pillow turns TIFF files itself.
-    return Picture(image if image.format == "TIFF" else upright(image, _exif(image)), kind, depth)
 
 
 def _exif(image: Image.Image) -> bytes:
@@ -99,25 +108,11 @@ def size_of(path: Path) -> tuple[int, int]:
             return height, width
         if file.read(len(png.SIGNATURE)) == png.SIGNATURE:
             return png.size_of(file)
-        return _size_by_pillow(file)
-
-
-def _size_by_pillow(file: BinaryIO) -> tuple[int, int]:
-    """Return height and width, upright, of a picture of another format than PNG."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                if isinstance(image, TiffImagePlugin.TiffImageFile):  # some releases of Pillow have turned its size
-                    height, width = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth))
-                    return upright_size(height, width, image.getexif().get(ExifTags.Base.Orientation, 1))
-                return upright_size(image.height, image.width, orientation(_exif(image)))
-        except Image.UnidentifiedImageError as error:
-            raise ValueError("one that is no such picture, or damaged: convert it to PNG") from error
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"an image of more than {png.MOST_PIXELS} pixels: shrink it") from error
-        except Exception as error:  # Pillow's errors of damaged files are of many kinds
-            raise ValueError(f"one that is damaged or cut off ({error}): fetch the file again") from error
+        with _opened_by_pillow(file) as image:
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # some releases of Pillow have turned its size
+                height, width = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageLength, ExifTags.Base.ImageWidth))
+                return upright_size(height, width, image.getexif().get(ExifTags.Base.Orientation, 1))
+            return upright_size(image.height, image.width, orientation(_exif(image)))
 
 
 def values(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from streets.config.app import Config
 from streets.config.data import Side, options_of
 from streets.data.label_sets import CITYSCAPES
-from streets.data.layouts import holds_halves
+from streets.data.layouts import side_in
 from streets.data.reading import LabelMaps
 from streets.demo.first_run import FirstRun
 from streets.demo.handlers import Handlers
@@ -72,9 +72,7 @@ def scenes_of(shelf: Shelf, config: Config) -> Scenes:
 
 def side_of(shelf: Shelf, data: Path | None) -> Side | None:
     """Return the half of each picture that is A for all runs, where data are images side by side."""
-    if data is None or not holds_halves(data):
-        return None
-    sides: list[Side | None] = [options_of(shelf.config(name)).side for name in shelf.names]
+    sides: list[Side | None] = [side_in(data, options_of(shelf.config(name)).side) for name in shelf.names]
     if len({*sides}) > 1:
         raise ValueError(f"{data} holds images side by side, of which not all runs take the same half as A: give runs "
                          "that were trained with the same --side")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from condflows.trace import Context
-from streets.config.data import DataOptions, Side, folder, options_of
+from streets.config.data import DataOptions, folder, options_of
 from streets.config.kinds import WITHOUT_LIKELIHOOD, WITHOUT_TEMPERATURE
 from streets.data import label_sets
-from streets.data.layouts import holds_halves
+from streets.data.layouts import side_in
 from streets.data.pairs import Pairs
 from streets.data.pictures import size_of
 from streets.data.pixels import PairPixels
@@ -38,9 +38,7 @@ class Run:
         self.given, self.wanted = self.pixels.sides(self.direction)
         self.reads_labels = self.config["model_arguments"].get("classes") is not None
         self.noise: float = self.config.get("noise", 0.0)
-        of_data = options_of(self.config)
-        self.tile = of_data.tile
-        self.side: Side | None = of_data.side
+        self.tile = options_of(self.config).tile
         self.of_images: bool = not self.config.get("has_label_maps", True)
         self.labels = label_sets.of_config(self.config)
 
@@ -52,8 +50,7 @@ class Run:
     def options(self, given: DataOptions, data: Path | None) -> DataOptions:
         """Return the options to open ``data`` with: those that are given, else those of the training."""
         of_run, drawn = options_of(self.config), data is None and given.dataset is None
-        side = self.side if data is not None and holds_halves(Path(data)) else None
-        return DataOptions(side=given.side or side, dataset=given.dataset,
+        return DataOptions(side=given.side or side_in(data and Path(data), of_run.side), dataset=given.dataset,
                            tile=given.tile or (self.tile and not drawn),
                            skip_unpaired=given.skip_unpaired or (of_run.skip_unpaired and data is not None))
 
